@@ -12,6 +12,7 @@ from compression.errors import CompressionError
 from compression.reading import is_number, short
 
 LOWEST_BITS, HIGHEST_BITS = 2, 16
+FEWEST_BITS = 1  # of a grid without zero, which only some methods have; LOWEST_BITS holds for all others
 LOWEST_CODED_BITS = 0.5  # of an average: entropy coding spends less than the width of an integer
 MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
 HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
@@ -31,13 +32,13 @@ def check_unit_bounds(value: Any, what: str) -> None:
         raise CompressionError(f"{what} must satisfy 0 <= lo <= hi <= 1, not {value!r}")
 
 
-def check_bits(value: Any, what: str) -> None:
-    """Refuse a bit range that is reversed or exceeds 2..16."""
+def check_bits(value: Any, what: str, lowest: float = LOWEST_BITS, highest: float = HIGHEST_BITS) -> None:
+    """Refuse a bit range that is reversed or exceeds ``lowest``..``highest``."""
     if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_number(v) for v in value):
         raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {short(value)}")
     low, high = value
-    if not LOWEST_BITS <= low <= HIGHEST_BITS or not LOWEST_BITS <= high <= HIGHEST_BITS:
-        raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {low:g}:{high:g}")
+    if not lowest <= low <= highest or not lowest <= high <= highest:
+        raise CompressionError(f"{what} must lie in {lowest:g}..{highest:g}, not {low:g}:{high:g}")
     if low > high:
         raise CompressionError(f"{what}: the lower bound {low:g} is above the upper bound {high:g}")
     if math.ceil(low) > math.floor(high):

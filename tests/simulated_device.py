@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-from compression.quant import attachable, op, together
+from compression.quant import attachable, midrise, op, together
 
 NAME = "elsewhere"
 ELSEWHERE, CPU = torch.device("privateuseone", 0), torch.device("cpu")
@@ -163,6 +163,7 @@ def _as_plain_tensors() -> Iterator[None]:
         mock.patch.object(torch, "as_tensor", _from_cpu(torch.as_tensor)),
         mock.patch.object(op, "unobserved", unobserved),
         mock.patch.object(together, "unobserved", unobserved),
+        mock.patch.object(midrise, "unobserved", unobserved),
         mock.patch.object(attachable, "_problem", lambda weight: problem(getattr(weight, "held", weight))),
     ):
         yield

@@ -24,7 +24,7 @@ from compression.methods.anybits.search import averages, mixture
 from compression.pack import integers, unpack
 from compression.quant.integers import IntegerWeight
 from compression.quant.nested import NestedWeight
-from compression.quant.nested_quantizer import NestedQuantizer, attach, first_bound, nested_quantizers
+from compression.quant.nested_quantizer import NestedQuantizer, attach, first_bound, nested_quantizers, set_widths
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import load_task
 from compression.runs.read_at import read_at, row_at, widths_served
@@ -143,6 +143,15 @@ def test_every_step_reads_other_widths_and_the_run_goes_on_with_the_same() -> No
     assert [q.width for q in quantizers.values()] == [2, 4]
     algorithm.after_step(1)
     assert [q.width for q in quantizers.values()] == [4, 5], "points on the way are measured at the most bits"
+
+
+def test_a_shared_weight_has_one_width() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    attach(model, {"0": [2, 3], "1": [2, 3]})
+    assert list(nested_quantizers(model)) == ["0"]
+    set_widths(model, {"0": 2})
+    assert torch.equal(model[0].weight, model[1].weight)
 
 
 def test_mixtures_are_the_best_within_their_average() -> None:

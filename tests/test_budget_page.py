@@ -334,6 +334,22 @@ def test_a_copied_link_opens_the_same_bounds_and_options(open_page: Open) -> Non
     assert before < len(word_of(rerun)) < len(word_of(app)), "the option stays"
 
 
+def test_bits_that_only_one_method_reaches_become_the_least_of_another(open_page: Open) -> None:
+    app = open_page(part="Layers")
+    app.button_group(key="method").set_value("uniq").run()
+    slider = app.slider(key="ask weight_bits")
+    assert (slider.min, slider.max) == (1, 8)
+    bits_slider(app, "conv1").set_value(1).run()
+    app.slider(key="ask weight_bits").set_value(1).run()
+    assert app.session_state["draft"].layers == {"conv1": {"weight_bits": [1, 1]}}
+    for method, least in (("sequential", 2), ("geta", (2, 2)), ("uniq", 2)):
+        app.button_group(key="method").set_value(method).run()
+        assert errors(app) == []
+        assert app.slider(key="ask weight_bits").value == least
+        assert app.session_state["draft"].layers == {"conv1": {"weight_bits": [2, 2]}}
+    assert app.slider(key="ask weight_bits").min == 1
+
+
 def test_options_that_both_methods_have_stay_when_another_is_chosen(open_page: Open) -> None:
     given = {"distill": 0.5, "clip": "max"}
     app = open_page(budget=permalink.pack(Budget(method="geta", options=given)))

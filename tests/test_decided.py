@@ -47,8 +47,8 @@ HUGE = 10**400
         ("weight_decay", (0, 100), (-1e-9, 1e9, math.inf, HUGE)),
         ("seed", (1 - 2**63, 0, 2**63 - 1), (2**63, -(2**63), HUGE, 1.0, False)),
         ("sparsity", (0, 0.999), (1, -0.1, math.nan, HUGE)),
-        ("bits", (2, 16), (1.9, 17, math.nan, HUGE)),
-        ("weight_bits", ((2, 2), [4, 8]), ((8, 4), (1, 4), (4, HUGE), (4.2, 4.8), 1, "4:8", (4, 5, 6))),
+        ("bits", (1, 16), (0.9, 17, math.nan, HUGE)),
+        ("weight_bits", ((1, 2), [4, 8]), ((8, 4), (0, 4), (4, HUGE), (4.2, 4.8), 0, "4:8", (4, 5, 6))),
         ("classes", (2, 100_000, None), (1, 0, 100_001, 10**12, HUGE, 2.0, True)),
         ("input", ((1, 1, 1), (1, 16_384, 16_384)), ((1, 10**5, 10**5), (1, 28), (0, 1, 1), (1, HUGE, 1), (1, 2, 2.0))),
         ("weights", ("a.pt", "function", None), ("", 3, ["a"])),
@@ -178,7 +178,7 @@ def unnormed() -> nn.Module:
     )  # fmt: skip
 
 
-TRAINED = ("geta", "opq", "magnitude", "sequential")
+TRAINED = ("geta", "opq", "magnitude", "sequential", "hesso", "qap")
 STEEP, DECAYING = {"lr": 1e38}, {"lr": 1000.0, "weight_decay": 100.0}
 
 

@@ -246,8 +246,8 @@ def on_device(what: str, folder: Path) -> dict[str, Any]:
     return printed
 
 
-DECIDING = {"geta": 6, "sequential": 1}
-"""Method → plain steps in which its device may be waited for: units are chosen or cut, a bound of the bits falls."""
+DECIDING = {"geta": 6, "sequential": 1, "bsq": 2, "hesso": 5, "qap": 2}
+"""Method → plain steps in which its device may be waited for: units are chosen or cut, bits are decided or fall."""
 
 
 OPTIONS = (

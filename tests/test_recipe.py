@@ -275,7 +275,7 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     attach(work, chosen, Quiet())
     optimizer = optimizer_for(work, chosen, 20)
     training = JointTraining(work, optimizer, chosen, lambda: [])
-    assert training.observed == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
+    assert training.window.steps == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
     trainer.train(training.section, training)
     train_step(work.task, work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
     assert training.scores is not None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_trainer import Watching, run, setup_of
+from test_trainer import Watching, run, setup_of, under_quantizers
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -519,7 +519,7 @@ def test_the_distance_from_the_grid_by_finite_differences() -> None:
     assert np.abs(history[-1] - value).max() < np.abs(history[0] - value).max()
 
 
-@pytest.mark.parametrize("method", [name for name in TRAINED if name in QUANTIZING])
+@pytest.mark.parametrize("method", under_quantizers(oscillation="freeze"))
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
     method: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
@@ -537,7 +537,8 @@ def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
                 self._weights, self._quantizers, self._frozen, self._averages, strict=True
             ):
                 at = frozen > 0
-                assert torch.equal(quantizer.codes(weight)[at], code[at].int())
+                number = code[at] if quantizer.encoding != "offset" else (code.abs() + 0.5)[at] * code[at].sign()
+                assert torch.equal(quantizer.codes(weight)[at], number.int())
                 assert torch.equal(weight[at], (code * quantizer.step())[at])
 
     monkeypatch.setattr(Oscillation, "after_update", watched)
@@ -546,7 +547,7 @@ def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
     work.budget = work.budget.replace(epochs=1.5, lr_schedule="constant")
     done = run(work)
     (watching, first, codes), (_, last, later) = states[1], states[-1]
-    assert len({id(each) for each, _, _ in states}) == 1 and watching.frozen > 50
+    assert len({id(each) for each, _, _ in states}) == 1 and watching.frozen > 40
     for early, late, before, after in zip(first, last, codes, later, strict=True):
         assert bool((late >= early).all()) and torch.equal(before[early > 0], after[early > 0])
     if methods.get(method).removes_units and methods.get(method).ask("--sparsity"):
@@ -556,9 +557,9 @@ def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
         )  # fmt: skip
     elif methods.get(method).removes_units:
         assert zeroed_units(done.model, done.setup(work).graph) == done.facts["removed_units"]
-    else:
+    elif {"allocation", "zeros"} & done.facts.keys():
         zeros = sum(int((known.codes == 0).sum()) for known in integer_weights(done.model).values())
-        assert zeros == done.facts["allocation"]["pruned"]
+        assert zeros == (done.facts["allocation"]["pruned"] if "allocation" in done.facts else done.facts["zeros"])
 
 
 def test_a_grid_without_multiples_of_the_step_is_refused() -> None:

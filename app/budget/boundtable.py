@@ -10,7 +10,6 @@ import streamlit as st
 
 from app.budget import bounds
 from app.budget.bounds import GROUPS, BoundField, BoundRow
-from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 
 PROBLEM = "bounds_problem"
@@ -22,7 +21,8 @@ def draw(rows: Sequence[BoundRow]) -> None:
     """The table; an empty cell is left to the method."""
     shown = table(rows)
     key = _key(shown)
-    columns = {name: _column(name) for name in shown if name not in ("layer", "group")}
+    limits = {column: field for row in rows for field in row.fields for column in _columns(field)}
+    columns = {name: _column(name, limits[name]) for name in shown if name not in ("layer", "group")}
     frame = pandas.DataFrame({name: pandas.Series(values, dtype=_dtype(name)) for name, values in shown.items()})
     st.data_editor(
         frame,
@@ -100,10 +100,10 @@ def _cell(field: BoundField | None, column: str) -> Any:
     return int(value) if field.whole else round(100 * value, 2)
 
 
-def _column(name: str) -> Any:
+def _column(name: str, field: BoundField) -> Any:
     if "%" in name:
         return st.column_config.NumberColumn(min_value=0, max_value=100, step=0.01, format="%g")
-    return st.column_config.NumberColumn(min_value=LOWEST_BITS, max_value=HIGHEST_BITS, step=1)
+    return st.column_config.NumberColumn(min_value=field.control.low, max_value=field.control.high, step=1)
 
 
 def _dtype(name: str) -> str:

@@ -80,12 +80,13 @@ def choose_method(name: str) -> None:
     """
     draft, source, target = get(), method(), methods.get(name)
     waiting = st.session_state[_OPTIONS] = {**st.session_state.get(_OPTIONS, {}), draft.method: draft.options}
+    converted = target.convert(draft, source)
     try:
         target.values(draft)
-    except CompressionError:  # a file may write a value in a form that only its own method reads
-        draft = draft.replace(asks={**draft.asks, **source.values(draft)})
-    options = waiting.get(name, target.convert(draft, source).options)
-    put(draft.replace(method=name, options=options))
+    except CompressionError:  # a form that only its own method reads, or a value that only this one reaches
+        asks = {**draft.asks, **source.values(draft)}
+        draft = draft.replace(asks={**asks, **{ask.field: ask.nearest(asks) for ask in target.asks}})
+    put(draft.replace(method=name, options=waiting.get(name, converted.options), layers=converted.layers))
 
 
 def shown(ask: Ask, asks: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.tasks import Metric
 
-SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
+SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
 
 
@@ -83,7 +83,7 @@ def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
     if control is not None and control.kind == "slider":
         bits = st.pills(
             "Average bits" if control.step < 1 else "Bits",
-            BITS,
+            [width for width in BITS if control.low <= width <= control.high],
             selection_mode="multi",
             default=USUAL_BITS,
             key="sweep_bits",

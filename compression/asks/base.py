@@ -82,6 +82,14 @@ class Ask:
                 f"layers.{bounded[0]}.{self.layer_bound}: set {self.field} too, so that activations are quantized"
             )
 
+    def nearest(self, asks: Mapping[str, Any]) -> Any:
+        """As :meth:`value`, of a budget of another method, which may ask for what this ask cannot have."""
+        return self.value(asks)
+
+    def nearest_bound(self, bound: Any) -> Any:
+        """A bound of a single layer or group in a budget of another method, as near as this ask can have it."""
+        return bound
+
     def control(self) -> Control | None:
         """What a form draws; ``None`` for what only a file or the command line sets."""
         return None

@@ -23,7 +23,34 @@ ENDS = 8  # bits of the first and the last layer where they are not like the oth
 
 @dataclass(frozen=True)
 class BitsAsk(Ask):
-    """What the asks for bit-widths share: a range and a number stand for each other."""
+    """What the asks for bit-widths share: a range and a number stand for each other.
+
+    ``lowest``, ``highest``: the fewest and the most bits that the method reaches.
+    """
+
+    lowest: float = LOWEST_BITS
+    highest: float = HIGHEST_BITS
+
+    def check_bounds(self, asks: Mapping[str, Any], layers: Bounds) -> None:
+        """Refuse bounds that this method does not reach, and those of activations that are not quantized."""
+        super().check_bounds(asks, layers)
+        for layer, entry in layers.items():
+            bound = entry.get(self.layer_bound)
+            if bound is not None:
+                check_bits(bound, f"layers.{layer}.{self.layer_bound}", self.lowest, self.highest)
+
+    def nearest(self, asks: Mapping[str, Any]) -> Any:
+        widths = ("bits", WEIGHT_BITS, ACTIVATION_BITS)
+        return self.value({name: self._within(value) if name in widths else value for name, value in asks.items()})
+
+    def nearest_bound(self, bound: Any) -> Any:
+        return self._within(bound)
+
+    def _within(self, value: Any) -> Any:
+        """A number, or each end of a range, brought into what the method reaches."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._within, value))
+        return min(max(value, self.lowest), self.highest) if is_number(value) else value
 
     def limits(self, value: Any) -> Pair | None:
         """The least and the most bits that a layer without bounds may get; ``None``: 32-bit floating point."""
@@ -40,11 +67,11 @@ class BitsAsk(Ask):
 
     def suggested_bound(self, fewest: int, value: Any) -> list[int]:
         """The bounds of a layer that needs at least ``fewest`` bits, where the budget asks for ``value``."""
-        return [fewest, fewest]
+        return [*self._within((fewest, fewest))]
 
     def bound_control(self, value: Any) -> Control | None:
         label, limits = self.layer_bound.replace("_", " ").removeprefix("weight "), self.limits(value)
-        return None if limits is None else Control("range", label, LOWEST_BITS, HIGHEST_BITS, 1, limits)
+        return None if limits is None else Control("range", label, self.lowest, self.highest, 1, limits)
 
     def size_share(self, value: Any) -> float:
         low, high = self.limits(value) or (32.0, 32.0)
@@ -56,7 +83,7 @@ class BitsAsk(Ask):
 
 @dataclass(frozen=True)
 class BitRange(BitsAsk):
-    """Bounds (low, high) of bit-widths that the method chooses layer by layer; the ends are within 2..16."""
+    """Bounds (low, high) of bit-widths that the method chooses layer by layer; the ends are within what it reaches."""
 
     field: str = WEIGHT_BITS
     default: Pair = (4, WIDEST)
@@ -66,7 +93,7 @@ class BitRange(BitsAsk):
 
     def accept(self, value: Any) -> Pair:
         pair = (value, value) if is_number(value) else value
-        check_bits(pair, self.field)
+        check_bits(pair, self.field, self.lowest, self.highest)
         low, high = pair
         return low, high
 
@@ -74,17 +101,17 @@ class BitRange(BitsAsk):
         """An average, by the whole numbers beside it."""
         if self.field != WEIGHT_BITS:
             return None
-        bits = _of_coded(asks) if asks.get("bits") is None else number_of_bits(asks["bits"], "bits")
+        bits = _of_coded(asks) if asks.get("bits") is None else number_of_bits(asks["bits"], "bits", self.lowest)
         return None if bits is None else (math.floor(bits), math.ceil(bits))
 
     def limits(self, value: Any) -> Pair | None:
         return None if value is None else (value[0], value[1])
 
     def suggested_bound(self, fewest: int, value: Any) -> list[int]:
-        return [fewest, max(fewest, math.floor(value[1]))]
+        return [*self._within((fewest, max(fewest, math.floor(value[1]))))]
 
     def control(self) -> Control:
-        return Control("range", "Bits of the weights, from … to", LOWEST_BITS, HIGHEST_BITS, 1, self.default)
+        return Control("range", "Bits of the weights, from … to", self.lowest, self.highest, 1, self.default)
 
     def words(self, value: Any) -> str:
         if value is None:
@@ -108,7 +135,7 @@ class AverageBits(BitsAsk):
             raise CompressionError(
                 f"{self.field} must be one average number, such as 4, not {':'.join(map(str, value))[:40]}"
             )
-        return number_of_bits(value, self.field)
+        return number_of_bits(value, self.field, self.lowest, self.highest)
 
     def convert(self, asks: Mapping[str, Any]) -> float | None:
         """The middle of a range; a whole bit-width as it is; coded bits, at least the fewest that a value has."""
@@ -119,15 +146,14 @@ class AverageBits(BitsAsk):
         return (low + high) / 2
 
     def suggested_bound(self, fewest: int, value: Any) -> list[int]:
-        return [fewest, HIGHEST_BITS]
+        return [*self._within((fewest, HIGHEST_BITS))]
 
     def bound_control(self, value: Any) -> Control:
-        return Control("range", "bits", LOWEST_BITS, HIGHEST_BITS, 1, (LOWEST_BITS, HIGHEST_BITS))
+        return Control("range", "bits", self.lowest, self.highest, 1, (self.lowest, self.highest))
 
     def control(self) -> Control:
-        return Control(
-            "slider", "Average bits per surviving weight", LOWEST_BITS, HIGHEST_BITS, 0.25, self.default, "%.2f"
-        )
+        label = "Average bits per surviving weight"
+        return Control("slider", label, self.lowest, self.highest, 0.25, self.default, "%.2f")
 
     def words(self, value: Any) -> str:
         return f"{value:g} bits a weight on average"
@@ -149,8 +175,8 @@ class EqualBits(BitsAsk):
 
     def accept(self, value: Any) -> int:
         if is_number(value):
-            return math.floor(number_of_bits(value, self.field))
-        check_bits(value, self.field)
+            return math.floor(number_of_bits(value, self.field, self.lowest, self.highest))
+        check_bits(value, self.field, self.lowest, self.highest)
         return math.floor(value[1])
 
     def convert(self, asks: Mapping[str, Any]) -> int | None:
@@ -182,10 +208,10 @@ class EqualBits(BitsAsk):
         return None if whole is None else replace(whole, kind="slider", default=value)
 
     def control(self) -> Control:
-        return Control("slider", "Bits of every layer's weights", LOWEST_BITS, HIGHEST_BITS, 1, self.default)
+        return Control("slider", "Bits of every layer's weights", self.lowest, self.highest, 1, self.default)
 
     def words(self, value: Any) -> str:
-        return f"{value} bits for the weights of every layer"
+        return f"{_counted(value)} for the weights of every layer"
 
 
 @dataclass(frozen=True)
@@ -210,7 +236,7 @@ class ActivationBits(_OfActivations, BitRange):
 
     def control(self) -> Control:
         label = "Bits of the activations, from … to"
-        return Control("range", label, LOWEST_BITS, HIGHEST_BITS, 1, (WIDEST, WIDEST), optional=True)
+        return Control("range", label, self.lowest, self.highest, 1, (WIDEST, WIDEST), optional=True)
 
 
 @dataclass(frozen=True)
@@ -220,10 +246,10 @@ class EqualActivationBits(_OfActivations, EqualBits):
     help: str = "quantize activations too: the bit-width of what flows into every layer"
 
     def control(self) -> Control:
-        return Control("slider", "Bits of all activations", LOWEST_BITS, HIGHEST_BITS, 1, WIDEST, optional=True)
+        return Control("slider", "Bits of all activations", self.lowest, self.highest, 1, WIDEST, optional=True)
 
     def words(self, value: Any) -> str:
-        return "" if value is None else f"{value} bits an activation"
+        return "" if value is None else f"{_counted(value)} an activation"
 
 
 def with_ends(
@@ -253,16 +279,20 @@ def check_taking_part(layers: Bounds, names: Collection[str]) -> None:
             raise CompressionError(f"layers: no layer {name!r} takes part; layers: {listed(list(names))}")
 
 
-def number_of_bits(value: Any, what: str, lowest: float = LOWEST_BITS) -> float:
+def number_of_bits(value: Any, what: str, lowest: float = LOWEST_BITS, highest: float = HIGHEST_BITS) -> float:
     """A bit-width or an average of bit-widths.
 
     Raises:
-        CompressionError: no finite number in 2..16 (``lowest``..16).
+        CompressionError: no finite number in ``lowest``..``highest``.
     """
     check_number(value, what)
-    if not lowest <= value <= HIGHEST_BITS:
-        raise CompressionError(f"{what} must lie in {lowest:g}..{HIGHEST_BITS}, not {short(value)}")
+    if not lowest <= value <= highest:
+        raise CompressionError(f"{what} must lie in {lowest:g}..{highest:g}, not {short(value)}")
     return float(value)
+
+
+def _counted(bits: float) -> str:
+    return f"{bits:g} {'bit' if bits == 1 else 'bits'}"
 
 
 def _of_coded(asks: Mapping[str, Any]) -> float | None:

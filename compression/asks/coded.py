@@ -8,7 +8,7 @@ from typing import Any
 
 from compression.asks.base import Control
 from compression.asks.bits import CODED_BITS, WEIGHT_BITS, AverageBits, number_of_bits
-from compression.bounds import LOWEST_BITS, LOWEST_CODED_BITS
+from compression.bounds import FEWEST_BITS, LOWEST_CODED_BITS
 from compression.errors import CompressionError
 from compression.reading import is_number
 
@@ -37,7 +37,7 @@ class CodedBits(AverageBits):
         if value is None:
             return None
         low, high = (value, value) if is_number(value) else value
-        return (number_of_bits(low, "bits", LOWEST_BITS) + number_of_bits(high, "bits", LOWEST_BITS)) / 2
+        return (number_of_bits(low, "bits", FEWEST_BITS) + number_of_bits(high, "bits", FEWEST_BITS)) / 2
 
     def control(self) -> Control:
         return replace(super().control(), label="Average coded bits per weight", low=LOWEST_CODED_BITS)

@@ -10,7 +10,15 @@ from compression.asks.base import Ask
 from compression.asks.bits import ACTIVATION_BITS, CODED_BITS, WEIGHT_BITS, ActivationBits, BitRange, number_of_bits
 from compression.asks.coded import CodedBits
 from compression.asks.sparsity import BOPS_SAVED, MACS_SAVED, Sparsity
-from compression.bounds import HIGHEST_RATE, check_bits, check_number, check_positive, check_share, check_unit_bounds
+from compression.bounds import (
+    FEWEST_BITS,
+    HIGHEST_RATE,
+    check_bits,
+    check_number,
+    check_positive,
+    check_share,
+    check_unit_bounds,
+)
 from compression.errors import CompressionError
 from compression.reading import is_number, short
 
@@ -39,11 +47,15 @@ def _check_schedule(value: Any) -> None:
 def _check_bits_of(field: str) -> Any:
     def check(value: Any) -> None:
         if is_number(value):
-            number_of_bits(value, field)
+            number_of_bits(value, field, FEWEST_BITS)
         elif value is not None or field != ACTIVATION_BITS:
-            check_bits(value, field)
+            check_bits(value, field, FEWEST_BITS)
 
     return check
+
+
+def _check_bound(value: Any, what: str) -> None:
+    check_bits(value, what, FEWEST_BITS)
 
 
 STANDARD = {
@@ -60,7 +72,7 @@ STANDARD = {
 """Field → its check. Files of version 1 have these beside the other fields, and Python may write a budget so."""
 
 GROUP_BOUNDS = {"sparsity": check_unit_bounds}
-LAYER_BOUNDS = {WEIGHT_BITS: check_bits, ACTIVATION_BITS: check_bits, "sparsity": check_share}
+LAYER_BOUNDS = {WEIGHT_BITS: _check_bound, ACTIVATION_BITS: _check_bound, "sparsity": check_share}
 """Field of the bounds of a single group or layer → its check, whichever method reads them."""
 
 OPTIONS: Mapping[str, Ask] = {

@@ -167,7 +167,7 @@ def _translation(
         producer = x.producer()
         whole = bits == wide and (unsigned or (producer is not None and producer.op_type == "Relu"))
         name = "uint8" if wide == 8 else "uint16" if unsigned else "int16"
-        stored[layer] = name + ("" if bits == wide else f", {bits} bits by clipping")
+        stored[layer] = name + ("" if bits == wide else f", {bits} bit{'s' * (bits > 1)} by clipping")
         least = op.Constant(value_float=0.0) if unsigned else op.Neg(clip)
         clipped = x if whole else op.Clip(x, least, clip)
         return op.DequantizeLinear(op.QuantizeLinear(clipped, step_size, zero), step_size, zero)

@@ -148,7 +148,8 @@ class Method(ABC):
     def convert(self, budget: Budget, source: Method) -> Budget:
         """A budget of the method ``source`` as one of this method: what both ask for stays, or is converted.
 
-        Bounds of single layers and groups stay, and options that both have (of one name, meaning and range, whatever
+        What this method does not reach (its fewest bits) is brought to what it does. Bounds of single layers and
+        groups stay, and options that both have (of one name, meaning and range, whatever
         their defaults); other options, learning rates and whatever else ``source`` alone asks do not.
 
         Raises:
@@ -160,8 +161,13 @@ class Method(ABC):
             name: value for name, value in budget.options.items() if name in own and own[name] == theirs.get(name)
         }
         changes: dict[str, Any] = {} if source is self else {"options": options, "lr": None}
-        converted = {ask.field: ask.value(asks) for ask in self.asks if ask.control() is not None}
-        return budget.replace(method=self.info.name, asks=converted, **changes)
+        converted = {ask.field: ask.nearest(asks) for ask in self.asks if ask.control() is not None}
+        near = {ask.layer_bound: ask.nearest_bound for ask in self.asks}
+        layers = {
+            layer: {field: near[field](bound) if field in near else bound for field, bound in entry.items()}
+            for layer, entry in budget.layers.items()
+        }
+        return budget.replace(method=self.info.name, asks=converted, layers=layers, **changes)
 
     def unused(self, budget: Budget) -> list[str]:
         """Fields of the budget that are set and that this method does not read."""

@@ -8,14 +8,13 @@ fine-tuned.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from compression.asks import WEIGHTS, EqualBits, Sparsity
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
+from compression.pruning.weight_options import Scope
 from compression.training.options import TrainingOptions
 from compression.training.setup import ALLOCATED_STAGES
 
@@ -32,11 +31,7 @@ SPARSITY, WEIGHT_BITS = Sparsity(target=WEIGHTS), EqualBits()
 class MagnitudeOptions(TrainingOptions):
     """What :class:`Magnitude` takes beside its sparsity and bits."""
 
-    scope: Literal["network", "layer"] = Field(
-        "network",
-        description="Where magnitudes are compared: over the whole network, or within each layer, which then all lose "
-        "one share.",
-    )
+    scope: Scope = "network"
 
 
 class Magnitude(Method):
@@ -68,8 +63,12 @@ class Magnitude(Method):
         return train_allocated(trainer, allocation)
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
-        """See :func:`smallest_weights`."""
-        return smallest_weights(subject.tables(), self.bounded(budget, subject.graph))
+        """The smallest weights at zero, and equal bits for the others.
+
+        Raises:
+            CompressionError: an unknown option, or bounds that cannot be met.
+        """
+        return _smallest(subject.tables(), self.bounded(budget, subject.graph))
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Set the smallest weights of ``model`` to zero and fix masks and steps, in place."""
@@ -77,28 +76,15 @@ class Magnitude(Method):
         from compression.quant.tables import LayerTables
 
         self.check_own_loop(budget)
-        return attach(model, smallest_weights(LayerTables.prepare(model), budget))
+        return attach(model, _smallest(LayerTables.prepare(model), budget))
 
 
-def smallest_weights(tables: LayerTables, budget: Budget) -> Allocation:
-    """The smallest weights at zero and equal bits for the others.
-
-    Weights that are zero already and layers with a separate sparsity count, and every layer keeps 2 %.
-
-    Raises:
-        CompressionError: an unknown option, or bounds that cannot be met.
-    """
-    import numpy as np
-
-    from compression.pruning.weights import requested_counts
-    from compression.quant.nearest import equal_bits
+def _smallest(tables: LayerTables, budget: Budget) -> Allocation:
+    from compression.pruning.weights import smallest_weights
 
     options: MagnitudeOptions = METHOD.options(budget)
     widths = WEIGHT_BITS.widths(budget.asks, budget.layers, [table.name for table in tables.layers])
-    mode = "empirical" if options.scope == "network" else "uniform"
-    sparsity = SPARSITY.value(budget.asks)
-    counts, notes = requested_counts(tables, sparsity, budget.layers, mode, np.ones(len(tables.layers)))
-    return equal_bits(tables, sparsity, counts.tolist(), widths, notes)
+    return smallest_weights(tables, SPARSITY.value(budget.asks), budget.layers, widths, options.scope)
 
 
 METHOD = MAGNITUDE = Magnitude()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,27 +22,52 @@ Passes = Callable[[int], Iterable[None]]
 """Iterates so many times, and leaves the gradients over another batch on the parameters each time."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """What one tensor is multiplied by: 1 along ``dim`` but for ``positions``; ``mask`` broadcasts to the tensor."""
+
+    tensor: torch.Tensor
+    mask: torch.Tensor
+    dim: int
+    positions: torch.Tensor
+
+
 class HeldUnits:
     """Holds removed units at zero while the others are trained: momentum and decay must not bring them back."""
 
     def __init__(self, model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> None:
         """``units``: group id → those removed; of a model on which quantizers are put later, make another one then."""
         tensors = parameter_map(model)
-        self._masks: list[tuple[torch.Tensor, torch.Tensor]] = []
+        places: dict[tuple[str, int], list[torch.Tensor]] = {}
         for group_id, removed in units.items():
             for member in graph.group(group_id).zeroed_members:
-                tensor = tensors[member.name]
-                shape = [1] * tensor.dim()
-                shape[member.dim] = tensor.shape[member.dim]
-                mask = torch.ones(shape, dtype=tensor.dtype, device=tensor.device)
-                where = member.positions[list(removed)].flatten().to(tensor.device)
-                self._masks.append((tensor, mask.index_fill_(member.dim, where, 0.0)))
+                where = member.positions[list(removed)].flatten()
+                places.setdefault((member.name, member.dim), []).append(where)
+        self._factors: list[_Factors] = []
+        for (name, dim), parts in places.items():
+            tensor = tensors[name]
+            shape = [1] * tensor.dim()
+            shape[dim] = tensor.shape[dim]
+            mask = torch.ones(shape, dtype=tensor.dtype, device=tensor.device)
+            positions = torch.cat(parts).to(tensor.device)
+            self._factors.append(_Factors(tensor, mask.index_fill_(dim, positions, 0.0), dim, positions))
 
-    @torch.no_grad()
     def hold(self) -> None:
         """Set everything that belongs to the units to zero."""
-        if self._masks:
-            torch._foreach_mul_([tensor.detach() for tensor, _ in self._masks], [mask for _, mask in self._masks])
+        self._multiply()
+
+    def shrink(self, factor: float) -> None:
+        """Multiply everything that belongs to the units by ``factor``."""
+        for each in self._factors:
+            each.mask.index_fill_(each.dim, each.positions, factor)
+        self._multiply()
+        for each in self._factors:
+            each.mask.index_fill_(each.dim, each.positions, 0.0)
+
+    @torch.no_grad()
+    def _multiply(self) -> None:
+        if self._factors:
+            torch._foreach_mul_([each.tensor.detach() for each in self._factors], [each.mask for each in self._factors])
 
 
 class Removal:
@@ -49,7 +75,8 @@ class Removal:
 
     A unit's magnitude is the root mean square of all its numbers, compared over the whole network; with ``norm``
     ``group`` each score is divided by its group's mean, so that groups of small weights are not emptied first. Bounds
-    of single groups hold as they do in GETA. ``passes`` is needed where the criteria look at gradients.
+    of single groups hold as they do in GETA. ``passes`` is needed where the criteria look at gradients and
+    :attr:`scorer` is not shown those of training; ``lasting`` is that of :class:`.UnitScores`.
 
     Raises:
         CompressionError: bounds that no choice of K units satisfies, or a graph of another model.
@@ -64,11 +91,12 @@ class Removal:
         norm: str = "none",
         options: UnitOptions = BY_MAGNITUDE,
         passes: Passes | None = None,
+        lasting: bool = False,
     ) -> None:
         self._model, self._graph, self._norm, self._passes = model, graph, norm, passes
         self._renews = options.renew_prices and norm == "none"  # the mean of a group's scores has its price, too
         self.units = Units(model, graph)
-        self._scores = UnitScores(self.units, graph, options)
+        self.scorer = UnitScores(self.units, graph, options, lasting)
         self._limits = UnitLimits.from_groups(self.units.sources, bounds)
         self.target = target
         self.target.check(self._limits)
@@ -77,24 +105,42 @@ class Removal:
 
     def prune(self, rounds_done: int, rounds: int) -> int:
         """Carry out one of ``rounds`` equal rounds; returns how many units it removed."""
-        place = self.units.group_of, self.removed, self._limits, rounds_done / rounds
-        if not self.target.due(*place):
-            return 0
-        prices = self._scores.prices(self.removed) if self._renews else None
-        chosen = self.target.choose(self.scores(), *place, prices)
-        self.removed[chosen] = True
-        self.bind()
-        self.hold()
+        chosen = self.choose(rounds_done / rounds, self.scores)
+        self.remove(chosen)
         return len(chosen)
+
+    def choose(self, share: float, scores: Callable[[], torch.Tensor]) -> list[int]:
+        """The units to be removed next, by number, so that ``share`` of the removal is done.
+
+        ``scores``: gives the score of every unit, fp32 [N], if there are units to be chosen.
+        """
+        place = self.units.group_of, self.removed, self._limits, share
+        if not self.target.due(*place):
+            return []
+        prices = self.scorer.prices(self.removed) if self._renews else None
+        return self.target.choose(scores(), *place, prices)
+
+    def remove(self, chosen: Sequence[int]) -> None:
+        """Set these units to zero, for good."""
+        if chosen:
+            self.removed[list(chosen)] = True
+            self.bind()
+            self.hold()
+
+    def held(self, chosen: Sequence[int]) -> HeldUnits:
+        """The parameters of these units alone."""
+        marked = torch.zeros_like(self.removed)
+        marked[list(chosen)] = True
+        return HeldUnits(self._model, self._graph, self.units.named_units(marked))
 
     def scores(self) -> torch.Tensor:
         """The present score of every unit, fp32 [N], in the order of the graph's prunable groups."""
-        if self._passes is None or not self._scores.batches:
-            self._scores.observe()
+        if self._passes is None or not self.scorer.batches:
+            self.scorer.observe()
         else:
-            for _ in self._passes(self._scores.batches):
-                self._scores.observe()
-        scores = self._scores.take(self.removed)
+            for _ in self._passes(self.scorer.batches):
+                self.scorer.observe()
+        scores = self.scorer.take(self.removed)
         if self._norm == "none":
             return scores
         parts = scores.split([group.units for group in self.units])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -62,3 +63,23 @@ class UnitScores:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` gave."""
         self.saliency.load_state_dict(state_dict)
+
+
+class ScoreWindow:
+    """Shows scores the gradients of training: those of the last steps before and at each choice of units.
+
+    ``choices`` are the steps at which units are chosen once their gradients are complete, numbered as the steps of
+    :meth:`observe` are; the options say of how many steps the average is.
+    """
+
+    def __init__(self, scores: UnitScores, choices: Iterable[int]) -> None:
+        window = scores.options.saliency_batches
+        self._scores = scores
+        self.steps = {step for choice in choices for step in range(choice - window + 1, choice + 1)}
+
+    def observe(self, step: int) -> None:
+        """The gradients of ``step`` are complete; between two windows they count for sums that last only."""
+        if step in self.steps:
+            self._scores.observe()
+        elif self._scores.watches_all and step < max(self.steps, default=0):
+            self._scores.observe(recent=False)

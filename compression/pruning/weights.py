@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from compression.bounds import check_share
+from compression.quant.allocation import Allocation
+from compression.quant.nearest import equal_bits
 from compression.quant.tables import LayerTable, LayerTables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PRUNE_MODES = ("laplace", "empirical", "uniform")
+SCOPES = {"network": "empirical", "layer": "uniform"}
+"""Where magnitudes are compared → the mode in which layers share what is lost."""
 KEPT_SHARE = 0.02  # of each layer's weights that remain, so that no layer is cut off
 
 
@@ -54,11 +58,17 @@ def limits(tables: LayerTables, sparsity: float, fixed: dict[str, float]) -> Wei
 
 
 def requested_counts(
-    tables: LayerTables, sparsity: float, layers: Mapping[str, Mapping[str, Any]], mode: str, omega: Floats
+    tables: LayerTables,
+    sparsity: float,
+    layers: Mapping[str, Mapping[str, Any]],
+    mode: str,
+    omega: Floats,
+    rounds: tuple[int, int] = (1, 1),
 ) -> tuple[Ints, tuple[str, ...]]:
     """How many weights each layer loses, int64 [layers], and notes on where ``sparsity`` cannot be reached exactly.
 
     ``layers`` may bound the sparsity of single layers; for ``mode`` and ``omega`` see :func:`pruned_counts`.
+    ``rounds`` (r, R): after r of R rounds, ⌊r K / R⌋ of the K weights of the last one; bounds of layers rise alike.
 
     Raises:
         CompressionError: a sparsity of a layer outside [0, 1).
@@ -66,7 +76,9 @@ def requested_counts(
     fixed = {name: bound["sparsity"] for name, bound in layers.items() if bound.get("sparsity") is not None}
     for name, share in fixed.items():
         check_share(share, f"layers.{name}.sparsity")
-    allowed, requested = limits(tables, sparsity, fixed), round(sparsity * tables.size)
+    done, of_all = rounds
+    requested = round(sparsity * tables.size) * done // of_all
+    allowed = limits(tables, sparsity, {name: share * (done / of_all) for name, share in fixed.items()})
     total = allowed.clamp(requested)
     notes: tuple[str, ...] = ()
     if total != requested:
@@ -77,6 +89,21 @@ def requested_counts(
         )
         notes = (f"{total} weights are pruned instead of {requested}: {reason}",)
     return pruned_counts(tables, total, allowed, mode, omega), notes
+
+
+def smallest_weights(
+    tables: LayerTables, sparsity: float, layers: Mapping[str, Mapping[str, Any]], widths: Mapping[str, int], scope: str
+) -> Allocation:
+    """The smallest weights at zero and a given bit-width for the others of a layer, at its best step.
+
+    Weights that are zero already and layers with a separate sparsity count, and every layer keeps 2 %. ``scope`` is
+    one of :data:`SCOPES`.
+
+    Raises:
+        CompressionError: a sparsity of a layer outside [0, 1).
+    """
+    counts, notes = requested_counts(tables, sparsity, layers, SCOPES[scope], np.ones(len(tables.layers)))
+    return equal_bits(tables, sparsity, counts.tolist(), widths, notes)
 
 
 def pruned_counts(tables: LayerTables, total: int, bounds: WeightLimits, mode: str, omega: Floats) -> Ints:

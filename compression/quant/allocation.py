@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from compression.bounds import HIGHEST_BITS, LOWEST_BITS
+from compression.bounds import FEWEST_BITS, HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 from compression.options import PositiveNumber, Real
 from compression.reading import Flag, Text, Whole, short, typed
@@ -40,7 +40,7 @@ class LayerAllocation:
     numel: Count
     pruned: Whole
     threshold: Amount
-    bits: Annotated[Whole, Field(ge=LOWEST_BITS, le=HIGHEST_BITS)]
+    bits: Annotated[Whole, Field(ge=FEWEST_BITS, le=HIGHEST_BITS)]
     step: PositiveNumber
     error: Amount
     pruning_error: Amount
@@ -77,7 +77,7 @@ class Allocation:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     sparsity: Annotated[Real, Field(ge=0, le=1)]
-    bits: Annotated[Real, Field(ge=LOWEST_BITS, le=HIGHEST_BITS)]
+    bits: Annotated[Real, Field(ge=FEWEST_BITS, le=HIGHEST_BITS)]
     layers: tuple[LayerAllocation, ...]
     pruned: Whole
     numel: Count
@@ -152,6 +152,8 @@ def _check_layer(allocation: Allocation, layer: LayerAllocation, where: str) -> 
     chosen = layer.scheme is not None
     if chosen != (allocation.grid == "mixed") or (not chosen and (layer.levels is not None or layer.group is not None)):
         raise CompressionError(f"{where}.scheme does not go with grid {allocation.grid}")
+    if layer.bits < LOWEST_BITS and layer.scheme != "midrise":
+        raise CompressionError(f"{where}.bits must be at least {LOWEST_BITS}, not {layer.bits}: its grid has a zero")
     most, levels = 2 ** (layer.bits - 1), layer.levels or ()
     if len(levels) > most or [*levels] != sorted(levels):
         raise CompressionError(f"{where}.levels must be at most {most}, ascending")

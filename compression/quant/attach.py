@@ -84,7 +84,8 @@ def quantize(
         activation_bits: initial bit-width of the inputs; ``weight_bits`` if absent.
         layers: names of the layers to quantize; all if absent.
         calibration_range: ``max``, the largest magnitude of the batches plus a margin, ``percentile``, the 99.9th
-            percentile of the magnitudes, or ``fitted``, where rounding them has the least squared error.
+            percentile of the magnitudes, or ``fitted``, where rounding them has the least squared error,
+            or ``normal``, where it would have for normal numbers behind a ReLU.
         range_bits: layer → the bit-width of its input that a ``fitted`` range is for; the initial one if absent.
         exponent: add the learnable exponent ``t`` (GETA, arXiv 2502.16638, section 3.1) to every quantizer, or to those
             of the weights of the layers named.
@@ -172,13 +173,16 @@ def attach_input_quantizers(model: nn.Module, layers: Iterable[str], unsigned: C
     return model
 
 
-def attach_ranges(model: nn.Module, ranges: Mapping[str, InputRange], bits: Mapping[str, float]) -> None:
+def attach_ranges(
+    model: nn.Module, ranges: Mapping[str, InputRange], bits: Mapping[str, float], gradient_scale: bool = False
+) -> None:
     """Attach a quantizer to the input of each layer that has a range, at its bit-width, in place.
 
-    The layers' weights may carry quantizers already.
+    The layers' weights may carry quantizers already. ``gradient_scale`` is that of :func:`quantize`.
     """
     for name, (bound, unsigned) in ranges.items():
-        _attach_input_quantizer(model.get_submodule(name), Quantizer(bound, bits[name], unsigned=unsigned))
+        quantizer = Quantizer(bound, bits[name], gradient_scale=gradient_scale, unsigned=unsigned)
+        _attach_input_quantizer(model.get_submodule(name), quantizer)
 
 
 def _attach_input_quantizer(module: nn.Module, quantizer: Quantizer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -13,14 +13,16 @@ from compression.errors import CompressionError
 from compression.graph.inputs import call
 from compression.graph.running import in_mode
 from compression.quant.clipping import best_clip
+from compression.quant.normal_steps import MOST_BITS, input_clip
 
 Batches = torch.Tensor | Iterable[Any]
 """One batch, or several; of a batch that is a tuple or list, the first element is the model's input.
 
 A model's input is a tensor, a tuple of its arguments, or a dict of its keyword arguments."""
-CalibrationRange = Literal["max", "percentile", "fitted"]
-"""How a range is taken from the magnitudes observed: the largest of them with a margin, their 99.9th percentile, or the
-bound at which rounding them to the layer's bit-width has the least squared error."""
+CalibrationRange = Literal["max", "percentile", "fitted", "normal"]
+"""How a range is taken from the magnitudes observed: the largest of them with a margin, their 99.9th percentile, the
+bound at which rounding them to the layer's bit-width has the least squared error, or where it would have for normal
+numbers behind a ReLU with their mean square (``fitted`` where an input has a sign or more than 8 bits)."""
 
 
 class InputRange(NamedTuple):
@@ -79,7 +81,7 @@ def input_ranges(
     ranges = {}
     for name, parts in seen.items():
         without_sign = name in unsigned and name not in negative
-        bound = _bound(torch.cat(parts), calibration_range, bits(name), without_sign)
+        bound = _bound(parts, calibration_range, bits(name), without_sign)
         ranges[name] = InputRange(bound if bound > 0 else 1.0, without_sign)
     return ranges
 
@@ -110,7 +112,10 @@ def _observer(
     return observe
 
 
-def _bound(seen: torch.Tensor, kind: CalibrationRange, bits: float, unsigned: bool) -> float:
-    if kind == "fitted":
+def _bound(parts: Sequence[torch.Tensor], kind: CalibrationRange, bits: float, unsigned: bool) -> float:
+    if kind == "normal" and unsigned and bits in range(1, MOST_BITS + 1):
+        return input_clip(parts, int(bits))
+    seen = torch.cat([*parts])
+    if kind in ("fitted", "normal"):
         return best_clip(seen, bits, unsigned)
     return float(seen.max()) * (MARGIN if kind == "max" else 1.0)

@@ -116,8 +116,12 @@ def _traced(step: Traced) -> Value:
 
 
 def nested_quantizers(model: nn.Module) -> dict[str, NestedQuantizer]:
-    """Layer → the quantizer on its weight, of those that have one of this kind."""
-    return {name: q for name, q in weight_quantizers(model).items() if isinstance(q, NestedQuantizer)}
+    """Layer → the quantizer on its weight, of those that have one of this kind; a shared one by its first layer."""
+    layers: dict[NestedQuantizer, str] = {}
+    for name, quantizer in weight_quantizers(model).items():
+        if isinstance(quantizer, NestedQuantizer):
+            layers.setdefault(quantizer, name)
+    return {name: quantizer for quantizer, name in layers.items()}
 
 
 def set_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
@@ -137,14 +141,13 @@ def attach(model: nn.Module, widths: Mapping[str, Collection[int]]) -> nn.Module
     """
     modules = dict(model.named_modules())
     check_layers({name: modules[name] for name in widths})
-    done: set[int] = set()
+    first: dict[int, str] = {}
+    for name in widths:
+        first.setdefault(id(modules[name].get_parameter("weight")), name)
     with all_or_nothing(model.modules()):
-        for name, served in widths.items():
+        for name in first.values():
             weight = modules[name].get_parameter("weight")
-            if id(weight) in done:
-                continue
-            done.add(id(weight))
-            quantizer = NestedQuantizer(first_bound(weight, served), max(served)).to(weight.device)
+            quantizer = NestedQuantizer(first_bound(weight, widths[name]), max(widths[name])).to(weight.device)
             for module in sharing(model, name):
                 parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
     return model

@@ -58,7 +58,7 @@ def saving_is_watched() -> bool:
     return top is None or top(True) is not None
 
 
-class _Scaled(torch.autograd.Function):
+class Scaled(torch.autograd.Function):
     """The identity, whose gradient is multiplied by a factor."""
 
     @staticmethod
@@ -128,11 +128,11 @@ class Quantizer(nn.Module):
         return self._values(x).to(x.dtype)
 
     def _values(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.gradient_scale:
+        if not (self.gradient_scale and torch.is_grad_enabled()):
             return quantized(x, self.steps(), self.clip, self.exponent, self.is_unsigned)
         for_all, for_bounds = self._factors(x.numel())
-        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, for_all)
-        step_size, clip = _Scaled.apply(self.step_size, for_all), _Scaled.apply(self.clip, for_bounds)
+        exponent = None if self.exponent is None else Scaled.apply(self.exponent, for_all)
+        step_size, clip = Scaled.apply(self.step_size, for_all), Scaled.apply(self.clip, for_bounds)
         return quantized(x, self._steps(step_size, clip, exponent), clip, exponent, self.is_unsigned)
 
     @torch.no_grad()

@@ -142,24 +142,45 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
-    """Optimizer groups in which weights (two or more dimensions) decay and biases, norms and scalars do not."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float, undecayed: Iterable[torch.Tensor] = ()
+) -> list[dict[str, Any]]:
+    """Optimizer groups in which weights (two or more dimensions) decay and biases, norms and scalars do not.
+
+    ``undecayed``: weights that do not either.
+    """
+    trained, exempt = [parameter for parameter in parameters if parameter.requires_grad], {*map(id, undecayed)}
+    decays = [p.dim() > 1 and id(p) not in exempt for p in trained]
     return [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p, decay in zip(trained, decays, strict=True) if decay], "weight_decay": weight_decay},
+        {"params": [p for p, decay in zip(trained, decays, strict=True) if not decay], "weight_decay": 0.0},
     ]
 
 
 def make_optimizer(
-    model: nn.Module, kind: str = "sgd", lr: float = 0.1, weight_decay: float = 1e-4
+    model: nn.Module,
+    kind: str = "sgd",
+    lr: float = 0.1,
+    weight_decay: float = 1e-4,
+    undecayed: Iterable[torch.Tensor] = (),
 ) -> torch.optim.Optimizer:
     """An optimizer over all parameters: ``sgd`` (momentum 0.9, Nesterov), ``adam`` or ``adamw``.
+
+    ``undecayed``: weights without decay, as those of norms and biases.
 
     Raises:
         CompressionError: unknown ``kind``.
     """
-    groups = [group for group in parameter_groups(model.parameters(), weight_decay) if group["params"]]
+    groups = [group for group in parameter_groups(model.parameters(), weight_decay, undecayed) if group["params"]]
+    return optimizer_over(groups, kind, lr)
+
+
+def optimizer_over(groups: list[dict[str, Any]], kind: str, lr: float) -> torch.optim.Optimizer:
+    """An optimizer of a kind of :func:`make_optimizer` over groups of parameters.
+
+    Raises:
+        CompressionError: unknown ``kind``.
+    """
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
     if kind == "adam":

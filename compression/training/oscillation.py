@@ -15,6 +15,7 @@ from torch import nn
 
 from compression.quant.fixed_steps import FixedQuantizer
 from compression.quant.integers import quantizer_of
+from compression.quant.midrise import MidriseQuantizer
 from compression.quant.quantizer import Quantizer, levels
 
 Remedy = Literal["none", "dampen", "freeze"]
@@ -46,11 +47,12 @@ class Oscillation:
     def __init__(self, model: nn.Module, remedy: Remedy, first: int, last: int) -> None:
         self.remedy, self.first, self.last = remedy, first, last
         self._weights: list[torch.Tensor] = []
-        self._quantizers: list[Quantizer | FixedQuantizer] = []
+        self._quantizers: list[Quantizer | FixedQuantizer | MidriseQuantizer] = []
         for module in model.modules():
             quantizer = quantizer_of(module)
             learned = isinstance(quantizer, Quantizer) and quantizer.exponent is None
-            if (learned or isinstance(quantizer, FixedQuantizer)) and quantizer not in self._quantizers:
+            others = isinstance(quantizer, (FixedQuantizer, MidriseQuantizer))
+            if (learned or others) and quantizer not in self._quantizers:
                 self._quantizers.append(quantizer)  # type: ignore[arg-type]
                 self._weights.append(module.get_parameter("parametrizations.weight.original"))
         self._levels: list[float] = []
@@ -142,14 +144,22 @@ class Oscillation:
 
     def _steps(self) -> list[torch.Tensor]:
         """The present d of every weight: one number, or one for each channel, detached."""
-        return [q.step_size if isinstance(q, FixedQuantizer) else q.steps().detach() for q in self._quantizers]
+        return [q.steps().detach() if isinstance(q, Quantizer) else q.step_size.detach() for q in self._quantizers]
 
     def _present_codes(self, steps: list[torch.Tensor]) -> list[torch.Tensor]:
-        """clamp(round(w / d), -n, n), in fp32; where no weight may be rounded to 0, ±1 instead."""
+        """clamp(round(w / d), -n, n), in fp32; where no weight may be rounded to 0, ±1 instead.
+
+        On a grid without zero they are ±(k - 1/2), the multiples of d that its values are, and 0 for weights of 0.
+        """
         if not self._levels:  # bit-widths are final: read once
-            self._levels = [float(levels(round(quantizer.bits()))) for quantizer in self._quantizers]
+            self._levels = [
+                float(levels(round(q.bits()))) + isinstance(q, MidriseQuantizer) / 2 for q in self._quantizers
+            ]
         codes = list(torch._foreach_div([weight.detach() for weight in self._weights], steps))
+        halves = [codes[index].floor().add_(0.5) for index in self._midrise()]
         torch._foreach_round_(codes)
+        for index, half in zip(self._midrise(), halves, strict=True):
+            codes[index] = torch.where(self._weights[index] == 0, 0.0, half)
         torch._foreach_clamp_max_(codes, self._levels)
         torch._foreach_clamp_min_(codes, [-level for level in self._levels])
         for index in self._without_zero():
@@ -161,11 +171,17 @@ class Oscillation:
         rounded = list(torch._foreach_round(self._averages))
         for index in self._without_zero():
             rounded[index] = torch.where(rounded[index] == 0, codes[index], rounded[index])
+        for index in self._midrise():
+            rounded[index] = torch.where(codes[index] == 0, 0.0, self._averages[index].floor().add_(0.5))
         return rounded
 
     def _without_zero(self) -> list[int]:
         """The weights whose code is 0 only where they are pruned."""
         return [i for i, q in enumerate(self._quantizers) if isinstance(q, FixedQuantizer) and q.lowest > 0]
+
+    def _midrise(self) -> list[int]:
+        """The weights whose values are odd multiples of half a step."""
+        return [i for i, q in enumerate(self._quantizers) if isinstance(q, MidriseQuantizer)]
 
     @torch.no_grad()
     def _distances(self) -> list[torch.Tensor]:

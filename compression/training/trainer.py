@@ -117,6 +117,14 @@ class Trainer:
             yield
         model.zero_grad()
 
+    def finish(self, phase: str) -> None:
+        """The network was changed after the last step: statistics of norms anew, if the options say so, and the point
+        that counts.
+        """
+        recalibrate(self.setup, self.recipe, self.options.recalibrate, self.report)
+        parallel.take_first(self.setup.model)
+        self._report_point(self.total, phase)
+
     def facts(self) -> dict[str, Any]:
         """What a result stores of how it was trained: JSON values."""
         options = self.options.model_dump(mode="json")
@@ -131,10 +139,12 @@ class Trainer:
         self.report.phase(section.stages[first], first + section.number, self._epoch(first))
 
     def _measure(self, section: Section, done: int) -> None:
+        self._report_point(done, section.stages[section.stage_of(done - 1)])
+
+    def _report_point(self, done: int, phase: str) -> None:
         """The run's last point counts all validation images: settings are chosen by it."""
         if parallel.rank() > 0:
             return
-        phase = section.stages[section.stage_of(done - 1)]
         limit = None if done == self.total else curve_images(self.setup.graph)
         where = {"step": done, "epoch": self._epoch(done), "phase": phase}
         report_point(self.setup, self.report, self.setup.model, **where, limit=limit)

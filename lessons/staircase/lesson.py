@@ -59,5 +59,5 @@ LESSON = Lesson(
     fields,
     show,
     answer,
-    (Link("groups", "See where quantizers sit in {run}", "gallery.resnet8-mnist5k.geta", ("geta",)),),
+    (Link("groups", "See where quantizers sit in {run}", "gallery.resnet8-mnist5k.geta", ("geta", "uniq")),),
 )

@@ -24,7 +24,7 @@ class AnyBitsOptions(ActivationOptions, TrainingOptions):
         ge=1,
         le=100_000,
         description="Validation examples on which it is measured, with forward passes only, what fewer bits in each "
-        "layer cost, and which mixture of bit-widths is best.",
+        "layer cost, and which mixture of bit-widths is best; fewer where one takes much arithmetic.",
     )
     ranges: Ranges = "percentile"
     distill: Distill = 0.9

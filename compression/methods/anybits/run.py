@@ -16,6 +16,7 @@ from compression.quant.fixed_bits import FixedBits
 from compression.quant.kernels import SMALLEST
 from compression.quant.nested_quantizer import NestedQuantizer, attach, nested_quantizers
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate, make_optimizer
+from compression.training.measure import curve_images
 from compression.training.preparation import calibration_batches
 from compression.training.setup import Compressed, Reporter, Setup
 from compression.training.trainer import Algorithm, Section, Trainer
@@ -47,7 +48,8 @@ def run(setup: Setup, report: Reporter, options: AnyBitsOptions) -> Compressed:
     trainer.train(Section(TRAINING, optimizer, 0, trainer.total), algorithm)
     # 3. What fewer bits cost, by forward passes only
     report.phase(SEARCH, trainer.total, budget.epochs)
-    precisions, table = search(setup, report, served, options.search_examples)
+    examples = min(options.search_examples, curve_images(setup.graph))
+    precisions, table = search(setup, report, served, examples)
     return Compressed(model, {"stages": stages, "loss_by_width": table, **trainer.facts()}, precisions=precisions)
 
 

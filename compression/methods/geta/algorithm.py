@@ -11,7 +11,7 @@ from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import COOL_DOWN, JOINT
 from compression.pruning.criteria import MOVEMENT
-from compression.pruning.scores import UnitScores
+from compression.pruning.scores import ScoreWindow, UnitScores
 from compression.pruning.unit_cost import UnitPrices
 from compression.quant.attach import activation_quantizers, fit_ranges
 from compression.quant.clipping import fit_clips
@@ -28,12 +28,13 @@ class JointTraining(Algorithm):
     ) -> None:
         self.setup, self.optimizer, self.options, self.calibration = setup, optimizer, options, calibration
         self.scores: UnitScores | None = None
+        self.window: ScoreWindow | None = None
         lasting = MOVEMENT in options.criteria
         if optimizer.prunes and (options.saliency_batches > 1 or options.cost != "none" or lasting):
             self.scores = UnitScores(optimizer.units, setup.graph, options, lasting=True)
             optimizer.scorer, optimizer.prices = self._take_scores, self._prices
             optimizer.renew_prices = options.renew_prices
-        self.observed = self._observed_steps()
+            self.window = ScoreWindow(self.scores, self._choices())
 
     @property
     def section(self) -> Section:
@@ -64,12 +65,8 @@ class JointTraining(Algorithm):
 
     def after_backward(self, step: int) -> None:
         """Observe the gradients that a choice of units is made by."""
-        if self.scores is None:
-            return
-        if step + 1 in self.observed:
-            self.scores.observe()
-        elif self.scores.watches_all and step + 1 < max(self.observed, default=0):
-            self.scores.observe(recent=False)
+        if self.window is not None:
+            self.window.observe(step + 1)
 
     def report(self, step: int, report: Reporter) -> None:
         """Report what QASSO decided."""
@@ -87,9 +84,8 @@ class JointTraining(Algorithm):
         assert self.scores is not None
         return self.scores.prices(self.optimizer.removed)
 
-    def _observed_steps(self) -> set[int]:
-        """The steps (from 1) whose gradients count: the last few before and at each choice of redundant units."""
-        stages, window = self.optimizer.stages, self.options.saliency_batches
+    def _choices(self) -> list[int]:
+        """The steps (from 1) in which redundant units are chosen."""
+        stages = self.optimizer.stages
         joint = range(stages.before(JOINT) + 1, stages.ends[JOINT] + 1)
-        choices = [number for number in joint if stages.period(number).position == 1]
-        return {number for choice in choices for number in range(max(1, choice - window + 1), choice + 1)}
+        return [number for number in joint if stages.period(number).position == 1]

@@ -19,13 +19,8 @@ from compression.methods.sequential.options import (
 from compression.pruning.choose import unit_bounds
 from compression.pruning.removal import Removal
 from compression.pruning.target import unit_target
-from compression.quant import quantize
-from compression.quant.attach import quantizable_layers
-from compression.quant.fixed_bits import FixedBits
-from compression.quant.nearest import rounding, set_range
-from compression.quant.tables import LayerTables
-from compression.training.loop import COMPRESSING, LR_QUANT, base_rate, make_optimizer
-from compression.training.preparation import calibration_batches
+from compression.training.fixed_widths import FixedWidths, Widths, attach_nearest
+from compression.training.loop import COMPRESSING, base_rate, make_optimizer
 from compression.training.setup import Compressed, Reporter, Setup
 from compression.training.trainer import Algorithm, Section, Trainer
 
@@ -37,10 +32,7 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
         CompressionError: the budget cannot be reached. RunFailed: training diverged.
     """
     model, budget = setup.model, setup.budget
-    layers = list(quantizable_layers(model))
-    weight_bits = WEIGHT_BITS.widths(budget.asks, budget.layers, layers)
-    activations = ACTIVATION_BITS.value(budget.asks) is not None
-    activation_bits = ACTIVATION_BITS.widths(budget.asks, budget.layers, layers) if activations else None
+    widths = Widths.read(model, budget, WEIGHT_BITS, ACTIVATION_BITS)
     trainer = Trainer(setup, report, options)
     plan = Plan.from_shares(trainer.total, options.quantization, options.rounds)
     bounds = unit_bounds(budget.groups)
@@ -53,7 +45,7 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
     trainer.recipe.prepare_model(model)
     torch.manual_seed(budget.seed)
     _prune(trainer, removal, plan)
-    _quantize(trainer, removal, plan, weight_bits, activation_bits, options)
+    _quantize(trainer, removal, plan, widths, options)
     return Compressed(model, {**removal.units.facts(removal.removed), "stages": plan.starts(), **trainer.facts()})
 
 
@@ -73,26 +65,6 @@ class Pruning(Algorithm):
         self.removal.hold()
 
 
-@dataclass(frozen=True)
-class FixedWidths(Algorithm):
-    """Clipping bounds are trained at whole bit-widths, at the optimizer's share of ``base`` of the rate ``lr``."""
-
-    removal: Removal
-    bits: FixedBits
-    optimizer: torch.optim.Optimizer
-    base: float
-    lr: float
-
-    def after_step(self, step: int) -> None:
-        """Train the clipping bounds, and hold removed units at zero."""
-        self.bits.step(self.optimizer.param_groups[0]["lr"] / self.base * self.lr)
-        self.removal.hold()
-
-    def restore(self) -> None:
-        """The averaged clipping bounds get the steps of their bit-widths."""
-        self.bits.hold()
-
-
 def _prune(trainer: Trainer, removal: Removal, plan: Plan) -> None:
     """The rounds of pruning, and training until the quantizers come."""
     budget = trainer.setup.budget
@@ -105,48 +77,18 @@ def _prune(trainer: Trainer, removal: Removal, plan: Plan) -> None:
     removal.prune(plan.rounds, plan.rounds)
 
 
-def _quantize(
-    trainer: Trainer,
-    removal: Removal,
-    plan: Plan,
-    weight_bits: dict[str, int],
-    activation_bits: dict[str, int] | None,
-    options: SequentialOptions,
-) -> None:
+def _quantize(trainer: Trainer, removal: Removal, plan: Plan, widths: Widths, options: SequentialOptions) -> None:
     """Quantizers with the least squared error on the weights that remain, then training under them."""
-    setup, budget = trainer.setup, trainer.setup.budget
-    bits = attach(setup, trainer.report, weight_bits, activation_bits, options)
-    removal.bind()
-    rate = base_rate(budget, COMPRESSING)
-    bits.train(False)
-    optimizer = make_optimizer(setup.model, budget.optimizer, rate, budget.weight_decay)
-    bits.train()
-    algorithm = FixedWidths(removal, bits, optimizer, rate, RATE.value(budget.asks) or LR_QUANT)
-    section = Section(QUANTIZATION, optimizer, plan.tuned, plan.total, parts={"removal": removal})
-    trainer.train(section, algorithm)
-
-
-def attach(
-    setup: Setup,
-    report: Reporter,
-    weight_bits: dict[str, int],
-    activation_bits: dict[str, int] | None,
-    options: SequentialOptions,
-) -> FixedBits:
-    """Put quantizers on the pruned model; ranges of weights by least squared error, of activations by calibration."""
-    model = setup.model
-    tables = LayerTables.prepare(model)
-    start = rounding(tables, {table.name: weight_bits[table.name] for table in tables.layers})
-    batches = None if activation_bits is None else calibration_batches(setup, report)
-    widths = activation_bits or {}
-    quantize(
-        model,
-        calibration=batches,
-        calibration_range=options.ranges,
-        range_bits=lambda layer: widths[layer],
-        exponent={layer for layer, width in weight_bits.items() if width == 2} if options.free_threshold else False,
-        unsigned=setup.graph.nonnegative_inputs if options.unsigned else (),
+    setup = trainer.setup
+    bits = attach_nearest(
+        setup,
+        trainer.report,
+        widths,
+        ranges=options.ranges,
+        unsigned=options.unsigned,
+        free_threshold=options.free_threshold,
     )
-    for layer in start.layers:
-        set_range(model, layer)
-    return FixedBits(model, weight_bits, activation_bits)
+    removal.bind()
+    algorithm = FixedWidths.begin(setup, bits, RATE.value(setup.budget.asks), removal.hold)
+    section = Section(QUANTIZATION, algorithm.optimizer, plan.tuned, plan.total, parts={"removal": removal})
+    trainer.train(section, algorithm)

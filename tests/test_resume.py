@@ -134,6 +134,7 @@ CHOOSING |= {"lr_restart": 1.5}
 REFUSED = {
     "pq": {"oscillation": "none"},  # a block of a book is the mean of many weights
     "anybits": {"oscillation": "none"},  # a weight has a grid for every bit-width
+    "codeq": {"oscillation": "none"},  # levels begin at a threshold
     "hesso": {"oscillation": "none", "noise": 1.0},  # there are no quantizers while it trains
 }
 for each in [name for name, method in methods.all_methods().items() if method.info.trains]:

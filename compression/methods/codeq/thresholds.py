@@ -98,7 +98,10 @@ class Thresholds:
     def facts(self) -> dict[str, Any]:
         """Layer → the share of its weights that are zero, and its threshold."""
         return {
-            name: {"zeros": 1 - float(quantizer.mask.double().mean()), "threshold": float(quantizer.threshold())}
+            name: {
+                "zeros": 1 - float(quantizer.mask.double().mean()),
+                "threshold": float(quantizer.threshold().detach()),
+            }
             for name, quantizer in self.quantizers.items()
         }
 

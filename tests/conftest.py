@@ -4,6 +4,7 @@ browser and the app in it for the tests that ask for one."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -129,6 +130,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("REQUIRE_ALL=1: these must not be skipped", red=True, bold=True)
         for name, reason in SKIPPED.items():
             terminalreporter.write_line(f"{name}: {reason}")
+
+
+def pytest_collection_finish() -> None:
+    """Streamlit reads the metadata of every installed package for each page opened in a test; once is enough."""
+    if "streamlit.testing.v1" in sys.modules:
+        from streamlit.components.v2 import manifest_scanner
+
+        manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

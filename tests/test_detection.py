@@ -37,6 +37,7 @@ from compression.tasks.detection import detections
 from compression.training.dense import evaluate
 from compression.zoo import weights
 from compression.zoo.detector import centres
+from tests.contract.runs import quick
 
 DIGITS = "digit-boxes"
 
@@ -301,7 +302,7 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     values = {"sparsity": 0.1, "weight_bits": (8, 8), "activation_bits": (8, 8), "bits": 8}
     fields = {"epochs": 0.2, "batch_size": 32, "precision": "fp32", "optimizer": "adamw", "lr": 1e-3}
     fields |= {k: v for k, v in values.items() if k in asks}
-    budget = method.complete(Budget(method=name, model="detector_tiny", data=DIGITS, **fields))
+    budget = method.complete(Budget(method=name, model="detector_tiny", data=DIGITS, options=quick(name), **fields))
     whole = data.load(DIGITS)
     few = Split(whole.validation.images[:40], whole.validation.labels[:40])
     task = tasks.task_of(

@@ -23,6 +23,7 @@ from compression.tasks import PERPLEXITY, Metric
 from compression.training.dense import evaluate, train_dense
 from compression.zoo import weights
 from compression.zoo.causal import Attention
+from tests.contract.runs import quick
 
 TEXT = "text:python-docs"
 
@@ -182,7 +183,7 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     values |= {} if "sparsity" in asks else {"macs": 0.1}
     fields |= {k: v for k, v in values.items() if k in asks}
     macs = {"macs": fields.pop("macs")} if "macs" in fields else {}
-    plain = Budget(method=name, model="causal_tiny", data=TEXT, **fields)
+    plain = Budget(method=name, model="causal_tiny", data=TEXT, options=quick(name), **fields)
     budget = method.complete(plain.replace(asks={**plain.asks, **macs}))
     whole = data.load(TEXT)
     few = Split(whole.validation.images[:40], whole.validation.labels[:40])

@@ -27,6 +27,7 @@ from compression.tasks import MIOU, Metric
 from compression.tasks.sheet import palette
 from compression.training.dense import evaluate, train_dense
 from compression.zoo import weights
+from tests.contract.runs import quick
 
 DIGITS = "digit-masks"
 
@@ -248,7 +249,7 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     asks = {ask.field for ask in method.asks}
     values = {"sparsity": 0.2, "weight_bits": (8, 8), "bits": 8}
     fields = {"epochs": 0.2, "batch_size": 32, "precision": "fp32", **{k: v for k, v in values.items() if k in asks}}
-    budget = method.complete(Budget(method=name, model="unet_small", data=DIGITS, **fields))
+    budget = method.complete(Budget(method=name, model="unet_small", data=DIGITS, options=quick(name), **fields))
     few = data.load(DIGITS)
     few = DataSet(
         few.name, few.label, few.classes, few.train, Split(few.validation.images[:40], few.validation.labels[:40]),

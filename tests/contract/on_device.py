@@ -145,7 +145,7 @@ def _of_task(subject: TrainedModel) -> dict[str, Any]:
 
 def of_studies(root: Path) -> dict[str, Any]:
     """The tables about a dense model and the maps of a run, on the CPU and there."""
-    requested = budget("geta").replace(epochs=0.1)
+    requested = budget("ptq")
     with simulated() as elsewhere:
         pairs = [_of_studies(root / where.type, requested, where) for where in (CPU, elsewhere)]
     return {name: [each[name] for each in pairs] for name in pairs[0]}
@@ -183,7 +183,7 @@ def _pruned_without_quantizers(device: torch.device) -> dict[str, Any]:
 
 def without_fp64(root: Path) -> dict[str, Any]:
     """GETA where the device has no fp64, as MPS: the bits, how many units are removed; and OPQ's allocations."""
-    requested = budget("geta").replace(epochs=1)
+    requested = budget("geta").replace(epochs=0.2)
     model = setup(requested).model
     with simulated({torch.float64}) as elsewhere, mock.patch.object(devices, "exact_dtype", lambda _: torch.float32):
         final = result(root, "single", requested, elsewhere)

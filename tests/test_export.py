@@ -127,7 +127,9 @@ def outside(place: Path, folders: Sequence[Path], *options: str) -> subprocess.C
         "    sys.exit(name + ' can be imported here')\n"
         f"for folder in {[str(folder) for folder in folders]!r}:\n"
         "    os.chdir(folder)\n"
-        "    runpy.run_path('load.py', run_name='__main__')"
+        "    try: runpy.run_path('load.py', run_name='__main__')\n"
+        "    except SystemExit as end:\n"
+        "        if end.code: raise"
     )
     environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-I", "-S", "-c", code], env=environment, capture_output=True, text=True)

@@ -203,14 +203,15 @@ def _cut(phone: Page) -> list[str]:
 
 PLACED = """<body style='margin: 0'><div data-testid='stMain'>
     <div data-testid='stElementToolbar' class='out'><button>Full screen</button></div>
-    <p class='out'>A real sentence</p><p>Another</p></div>
+    <p class='out'>Words</p><p>Another</p></div>
     <style>.out { position: absolute; left: -44px; width: 112px }</style></body>"""
 
 
 def test_what_sticks_out_is_seen_and_a_toolbar_for_pointers_is_not(browser: Browser) -> None:
     with tab(browser, phone=True) as phone:
         phone.set_content(PLACED)
-        assert phone.evaluate(CUT) == ["sticks out: P A real sentence"]
+        (element,) = phone.evaluate(CUT)
+    assert "P Words" in element
 
 
 def test_the_console_is_listened_to(browser: Browser, address: str) -> None:

@@ -37,7 +37,7 @@ test test-all: .venv/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy compression app pages lessons
 	PYTHONPATH=. $(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SELECTED) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SELECTED) $(TESTS)
 
 bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)

@@ -4,6 +4,7 @@ browser and the app in it for the tests that ask for one."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,17 @@ EXTENDED = {
 """Files of which only ``make test-all`` runs the tests: kills, clusters, hostile files, many architectures, exports."""
 
 
+LONGEST = (
+    "test_devices.py", "test_browser.py", "test_method_contract.py", "test_journeys.py", "test_detection.py",
+    "test_segmentation.py", "test_resume.py", "test_sessions.py", "test_ray.py", "test_language.py", "test_export.py",
+    "test_own_task.py", "test_text.py", "test_app.py", "test_gallery.py", "test_learn.py", "test_export_models.py",
+    "test_architectures.py", "test_learn_numbers.py", "test_budget_page.py", "test_api.py", "test_cli.py",
+    "test_rehearsal.py", "test_tasks.py", "test_browser_learn.py", "test_browser_layered.py", "test_plain.py",
+    "test_notebook.py", "test_kernels.py",
+)  # fmt: skip
+"""Files of tests that take longest. They come first, so that what ends last is short and all workers end together."""
+
+
 @pytest.fixture(autouse=True)
 def _own_main() -> Iterator[None]:
     """A page opened in a test takes the place of ``__main__``, which processes started later would run again."""
@@ -56,6 +68,29 @@ def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     from opened import opener
 
     return opener(tmp_path / "runs", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def in_this_process() -> Iterator[None]:
+    """Runs and sweeps are carried out here before their start returns, where tests are about what comes of them and not
+    about workers, each of which takes seconds to import torch."""
+    from compression.jobs.worker import RealWork
+    from compression.runs.bisect import carry_out_find
+    from compression.runs.folder import RunFolder
+    from compression.runs.launcher import LocalLauncher
+    from compression.runs.lifecycle import carry_out
+    from compression.runs.process import Handle
+    from compression.runs.sweep import carry_out_sweep
+
+    def start(_: LocalLauncher, folder: RunFolder, threads: int) -> Handle:
+        work = RealWork()
+        kind = carry_out_find if "find" in folder.spec() else carry_out_sweep
+        carry_out(folder, functools.partial(kind, work=work, stopped=bool) if folder.is_sweep else work)
+        return Handle.current()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalLauncher, "start", start)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +166,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{name}: {reason}")
 
 
+def pytest_collection_finish() -> None:
+    """Streamlit reads the metadata of every installed package for each page opened in a test; once is enough."""
+    if "streamlit.testing.v1" in sys.modules:
+        from streamlit.components.v2 import manifest_scanner
+
+        manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what only the whole suite runs."""
+    """Mark what only the whole suite runs, and let the longest begin."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
         if item.path.name in EXTENDED:
             item.add_marker(pytest.mark.extended)

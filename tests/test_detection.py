@@ -37,6 +37,7 @@ from compression.tasks.detection import detections
 from compression.training.dense import evaluate
 from compression.zoo import weights
 from compression.zoo.detector import centres
+from tests.contract.runs import quick
 
 DIGITS = "digit-boxes"
 
@@ -301,7 +302,7 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     values = {"sparsity": 0.1, "weight_bits": (8, 8), "activation_bits": (8, 8), "bits": 8}
     fields = {"epochs": 0.2, "batch_size": 32, "precision": "fp32", "optimizer": "adamw", "lr": 1e-3}
     fields |= {k: v for k, v in values.items() if k in asks}
-    budget = method.complete(Budget(method=name, model="detector_tiny", data=DIGITS, **fields))
+    budget = method.complete(Budget(method=name, model="detector_tiny", data=DIGITS, options=quick(name), **fields))
     whole = data.load(DIGITS)
     few = Split(whole.validation.images[:40], whole.validation.labels[:40])
     task = tasks.task_of(
@@ -324,6 +325,7 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     assert {tuple(picture.shape) for picture in story.pictures} == {(132, 264, 3)}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_pruned_quantized_and_exported(tmp_path: Path) -> None:
     """Units are removed, weights and activations have 8 bits, and the ONNX file answers with decoded boxes."""
     words = f"run --model detector_tiny --data {DIGITS} --method geta --sparsity 0.2 --bits 8 --activation-bits 8"
@@ -335,9 +337,8 @@ def test_pruned_quantized_and_exported(tmp_path: Path) -> None:
     assert sum(result["removed"].values()) == 92, "a fifth of 464"
     assert result["equality"] < 0.5, "of pixels: a rounded activation may flip"
     out = tmp_path / "b.zip"
-    assert (
-        main(["export", result["run"], "--runs", str(tmp_path), "--out", str(out), "--json", str(tmp_path / "e")]) == 0
-    )
+    options = ["--no-latency", "--runs", str(tmp_path), "--out", str(out), "--json", str(tmp_path / "e")]
+    assert main(["export", result["run"], *options]) == 0
     measured = json.loads((tmp_path / "e").read_text())["onnx"]
     assert measured["map"] == pytest.approx(measured["torch_map"], abs=0.03)
     import zipfile
@@ -465,6 +466,7 @@ def test_bad_annotations_are_named(tmp_path: Path) -> None:
         data.load(str(tmp_path / "flat"), input=(3, 20, 40), preprocess={"crop": 8})
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_detector_of_ones_own_on_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "data", ROWS)
     (tmp_path / "net.py").write_text(
@@ -513,6 +515,7 @@ def test_places_that_are_no_grid_learn_the_box_that_they_overlap_with() -> None:
     assert int((index >= 0).sum()) == 3
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_detector_of_torchvision_on_a_folder_from_training_to_a_bundle(tmp_path: Path) -> None:
     write(tmp_path / "data", ROWS)
     model = "torchvision:ssdlite320_mobilenet_v3_large"

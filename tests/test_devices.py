@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -236,14 +238,20 @@ def test_explanations_move_with_their_models() -> None:
 # On a simulated accelerator -------------------------------------------------------------------------------------------
 
 
-def on_device(what: str, folder: Path) -> dict[str, Any]:
-    """What :mod:`tests.contract.on_device` prints, in a process of its own."""
-    command = [sys.executable, "-m", "tests.contract.on_device", what, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
+Seen = Callable[[str, Path], dict[str, Any]]
+
+
+def _seen(what: str, folder: Path) -> dict[str, Any]:
+    from tests.contract import on_device  # changes torch for the whole process
+
+    return on_device.seen(what, folder)
+
+
+@pytest.fixture(scope="module")
+def on_device() -> Iterator[Seen]:
+    """:func:`tests.contract.on_device.seen` in a process that does only this, one for all tests."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda what, folder: pool.submit(_seen, what, folder).result()
 
 
 DECIDING = {"geta": 6, "sequential": 1, "bsq": 2, "hesso": 5, "qap": 2}
@@ -258,7 +266,7 @@ OPTIONS = (
 
 
 @pytest.mark.parametrize("name", (*methods.names(), *OPTIONS))
-def test_a_run_on_an_accelerator_is_that_of_the_cpu(name: str, tmp_path: Path) -> None:
+def test_a_run_on_an_accelerator_is_that_of_the_cpu(name: str, on_device: Seen, tmp_path: Path) -> None:
     """Bit for bit, also where it changes the device half-way; between decisions nothing waits for the device."""
     seen = on_device(name, tmp_path)
     name = name.partition("?")[0]
@@ -276,18 +284,18 @@ TASKS = ("unet_small@digit-masks", "detector_tiny@digit-boxes", "causal_tiny@tex
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_on_an_accelerator_computes_what_it_does_on_the_cpu(name: str, tmp_path: Path) -> None:
+def test_a_task_on_an_accelerator_computes_what_it_does_on_the_cpu(name: str, on_device: Seen, tmp_path: Path) -> None:
     for what, (here, there) in on_device(name, tmp_path).items():
         assert (here is None) == (there is None) == (what == "picture" and name.startswith("causal"))
         assert here is None or here == pytest.approx(there, rel=1e-5)
 
 
-def test_studies_and_maps_on_an_accelerator_are_those_of_the_cpu(tmp_path: Path) -> None:
+def test_studies_and_maps_on_an_accelerator_are_those_of_the_cpu(on_device: Seen, tmp_path: Path) -> None:
     for kind, (here, there) in on_device("studies", tmp_path).items():
         assert here == there, kind
 
 
-def test_a_device_without_fp64_compresses_all_the_same(tmp_path: Path) -> None:
+def test_a_device_without_fp64_compresses_all_the_same(on_device: Seen, tmp_path: Path) -> None:
     seen = on_device("without fp64", tmp_path)
     graph = trace(network(), torch.zeros(1, 1, 12, 12))
     assert seen["removed"] == int(0.4 * graph.prunable_units)

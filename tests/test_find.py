@@ -116,6 +116,7 @@ def test_impossible_accuracies_are_refused(tmp_path: Path, least: float) -> None
         runs.find_smallest(Budget(model="resnet8", data="mnist5k"), least, root=tmp_path)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_command_line_finds_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "sweep --model resnet8 --data mnist5k --method ptq --bits 2,3,4,5,6,8 --find smallest --sparsity 0"
     where = ["--runs", str(tmp_path), "--json", str(tmp_path / "result.json")]

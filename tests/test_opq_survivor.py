@@ -280,6 +280,7 @@ def test_onnx_looks_the_levels_up(bits: int, kind: str) -> None:
 # A run ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("option", ["grid=survivor", "codebook=channel"])
 def test_a_run_from_the_command_line(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "resnet8", "--data", "mnist5k", "--method", "opq", "--sparsity", "0.6", "--bits", "3"]

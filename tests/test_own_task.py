@@ -32,6 +32,7 @@ from compression.tasks import Metric, Task
 from compression.training.dense import evaluate, train_dense
 from compression.training.measure import measure
 from compression.training.trainable import check_trainable
+from tests.contract.runs import quick
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "adding-a-task.md"
@@ -73,6 +74,7 @@ def test_it_is_learnt_and_measured_by_its_own_metric(place: Path) -> None:
     assert by_hand < constant / 4, "it has learnt something"
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", list(methods.all_methods()))
 def test_every_method_compresses_it(name: str, place: Path) -> None:
     asks = {ask.option for ask in methods.get(name).asks}
@@ -80,7 +82,8 @@ def test_every_method_compresses_it(name: str, place: Path) -> None:
     values = {"--sparsity": "0.25", "--bits": "9" if coded else "8", "--activation-bits": "8"}
     words = " ".join(f"{option} {value}" for option, value in values.items() if option in asks)
     trained = "--epochs 3" if methods.get(name).info.trains else ""
-    result = run(place, f"--method {name} {words} {trained}")
+    few = " ".join(f"--option {option}={value}" for option, value in quick(name).items())
+    result = run(place, f"--method {name} {words} {trained} {few}")
     metric = Metric.from_result(result)
     assert (result["task"], metric.better, metric.scale) == ("delivery", "lower", 10)
     assert result["final"]["mae"] == result["final"]["score"] < 2 * result["baseline"]["score"]
@@ -92,6 +95,7 @@ def test_every_method_compresses_it(name: str, place: Path) -> None:
         assert sum(result["removed"].values()) == 10, "a quarter of 40"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_less_is_better_in_searches(place: Path, tmp_path: Path) -> None:
     about = f"--model {place}/delivery.py:net --task {place}/delivery.py:task --weights {place}/w.safetensors"
     words = f"sweep {about} --method ptq --sparsity 0 --bits 2,4,8 --find smallest --min-score 0.06"
@@ -105,12 +109,12 @@ def test_less_is_better_in_searches(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle(place: Path) -> Path:
+def bundle(place: Path, in_this_process: None) -> Path:
     """The bundle of a run, unpacked."""
     result = run(place, "--method geta --sparsity 0.25 --bits 8 --activation-bits 8 --epochs 3")
     out = place / "b.zip"
     words = ["--runs", str(place / "runs"), "--out", str(out), "--json", str(place / "e.json")]
-    assert main(["export", result["run"], *words]) == 0
+    assert main(["export", result["run"], "--no-latency", *words]) == 0
     with zipfile.ZipFile(out) as files:
         files.extractall(place / "bundle")
     return place / "bundle"
@@ -398,6 +402,7 @@ def late(): return Late(DATA)
 )
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_images_with_targets_by_name_and_answers_of_any_shape(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(MORE)
     about = f"--model {tmp_path}/own.py:enlarge --task {tmp_path}/own.py:images"
@@ -407,7 +412,8 @@ def test_images_with_targets_by_name_and_answers_of_any_shape(tmp_path: Path) ->
     assert main([*words.split(), *where]) == 0
     result = json.loads((tmp_path / "r.json").read_text())
     assert sum(result["removed"].values()) == 2
-    assert main(["export", result["run"], "--runs", str(tmp_path / "r"), "--out", str(tmp_path / "b.zip")]) == 0
+    options = ["--no-latency", "--runs", str(tmp_path / "r"), "--out", str(tmp_path / "b.zip")]
+    assert main(["export", result["run"], *options]) == 0
     assert cx.load(tmp_path / "b.zip", trust=True)(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
     with pytest.raises(CompressionError, match="must map images"):
         load(Budget(model=f"{tmp_path}/own.py:enlarge", data="mnist5k"))

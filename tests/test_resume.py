@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 
 from compression import methods, runs
 from compression.budget import Budget
+from compression.cli import main
 from compression.errors import CompressionError, Paused, RunFailed
 from compression.graph import trace
 from compression.methods.base import Setup
@@ -512,13 +512,11 @@ def test_the_highest_priority_starts_first(tmp_path: Path) -> None:
     assert launcher.started == ["urgent", "first", "second", "later"]
 
 
-def test_the_command_line_pauses_resumes_and_deletes(tmp_path: Path) -> None:
+def test_the_command_line_pauses_resumes_and_deletes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def command(*words: str) -> tuple[int, Any, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "compression", *words, "--runs", str(tmp_path), "--json", "-"],
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+        status = main([*words, "--runs", str(tmp_path), "--json", "-"])
+        printed = capsys.readouterr()
+        return status, json.loads(printed.out) if printed.out else None, printed.err
 
     run = command(*"run --model resnet8 --data mnist5k --method opq --epochs 2 --detach --priority 3".split())[1]["run"]
     folder = RunFolder.open(tmp_path, run)

@@ -27,6 +27,7 @@ from compression.tasks import MIOU, Metric
 from compression.tasks.sheet import palette
 from compression.training.dense import evaluate, train_dense
 from compression.zoo import weights
+from tests.contract.runs import quick
 
 DIGITS = "digit-masks"
 
@@ -248,11 +249,14 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     asks = {ask.field for ask in method.asks}
     values = {"sparsity": 0.2, "weight_bits": (8, 8), "bits": 8}
     fields = {"epochs": 0.2, "batch_size": 32, "precision": "fp32", **{k: v for k, v in values.items() if k in asks}}
-    budget = method.complete(Budget(method=name, model="unet_small", data=DIGITS, **fields))
-    few = data.load(DIGITS)
+    budget = method.complete(Budget(method=name, model="unet_small", data=DIGITS, options=quick(name), **fields))
+    whole = data.load(DIGITS)
+    parts = {
+        part: Split(whole.split(part).images[:40], whole.split(part).labels[:40]) for part in ("validation", "test")
+    }
     few = DataSet(
-        few.name, few.label, few.classes, few.train, Split(few.validation.images[:40], few.validation.labels[:40]),
-        few.test, few.mean, few.std, few.augment, task=few.task,
+        whole.name, whole.label, whole.classes, whole.train, parts["validation"], parts["test"], whole.mean, whole.std,
+        whole.augment, task=whole.task,
     )  # fmt: skip
     graph = trace(trained, *zoo.example("unet_small"))
     story = Story()
@@ -263,6 +267,7 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     assert {tuple(picture.shape) for picture in story.pictures} == {(132, 264, 3)}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_command_line_from_training_to_a_bundle(tmp_path: Path) -> None:
     """A folder of ones own, and one of torchvision's networks, which answers with a mapping."""
     write(tmp_path / "data", quarters(12) + quarters(12, 3))
@@ -278,9 +283,10 @@ def test_the_command_line_from_training_to_a_bundle(tmp_path: Path) -> None:
     assert 0 <= result["final"]["miou"] == result["final"]["score"] <= 1
     assert np.array(result["pixels"]["final"]).sum() == 2 * 32 * 32, "two test images"
     out = ["--out", str(tmp_path / "b.zip"), "--json", str(tmp_path / "e.json")]
-    assert main(["export", result["run"], "--runs", str(tmp_path / "runs"), *out]) == 0
+    assert main(["export", result["run"], "--no-latency", "--runs", str(tmp_path / "runs"), *out]) == 0
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_network_of_ones_own_is_recognized_by_its_answer(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
@@ -306,7 +312,7 @@ def test_a_network_of_ones_own_is_recognized_by_its_answer(tmp_path: Path) -> No
     assert sum(result["removed"].values()) == 2
     assert result["equality"] < 1e-5
     out = ["--out", str(tmp_path / "b.zip"), "--json", str(tmp_path / "e.json")]
-    assert main(["export", result["run"], "--runs", str(tmp_path / "runs"), *out]) == 0
+    assert main(["export", result["run"], "--no-latency", "--runs", str(tmp_path / "runs"), *out]) == 0
 
 
 def test_it_is_learnt_from_nothing() -> None:

@@ -39,7 +39,7 @@ def test_tabs_that_are_closed_give_their_handles_back(
     monkeypatch.setenv("STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL", "1")
     with served(tmp_path / "runs", tmp_path / "log.txt") as app:
         server, page, handles = psutil.Process(app.pid), browser.new_page(), []
-        for _ in range(8):
+        for _ in range(5):
             page.goto(f"{app.address}/learn")
             settled(page, "learn")
             page.wait_for_timeout(1200)

@@ -39,6 +39,7 @@ from compression.training.options import TrainingOptions
 from compression.training.oscillation import Oscillation
 from compression.training.recipe import Recipe
 from compression.zoo import build
+from tests.contract.runs import quick
 
 CLASSIFY = Classification(None)  # type: ignore[arg-type]  # losses need no data
 
@@ -304,7 +305,7 @@ def ends_setup(method: str, layers: dict[str, Any] | None = None, **options: Any
     asks = {"bits": 4, "weight_bits": (3, 4), "activation_bits": (5, 5), "sparsity": 0.3}
     names = set(methods.get(method).Config.model_fields)
     taken = {name: value for name, value in plain.budget.options.items() if name in names}
-    budget = plain.budget.replace(**asks, layers=layers or {}, options={**taken, **options})
+    budget = plain.budget.replace(**asks, layers=layers or {}, options={**taken, **quick(method), **options})
     return Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), plain.data, budget)
 
 

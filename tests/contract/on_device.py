@@ -1,16 +1,9 @@
-"""One method on a simulated accelerator, in a process of its own: ``python -m tests.contract.on_device METHOD FOLDER``.
-
-``METHOD?NAME=VALUE&NAME=VALUE`` gives it options, words or JSON.
-
-Prints a JSON object: what differs from the same run on the CPU, from runs that changed the device half-way, and what
-made the program wait for the device in steps in which nothing was measured, decided or stored.
-"""
+"""Runs, tasks and studies on a simulated accelerator beside the CPU: :func:`seen`, in a process that does only this."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -37,7 +30,7 @@ from compression.training.dense import evaluate
 from compression.training.distill import Distillation, Teacher
 from compression.training.recipe import Recipe
 from tests.contract.runs import budget, setup
-from tests.simulated_device import REFUSED, WAITS, simulated
+from tests.simulated_device import WAITS, simulated
 
 CPU = torch.device("cpu")
 
@@ -152,7 +145,7 @@ def _of_task(subject: TrainedModel) -> dict[str, Any]:
 
 def of_studies(root: Path) -> dict[str, Any]:
     """The tables about a dense model and the maps of a run, on the CPU and there."""
-    requested = budget("geta").replace(epochs=0.1)
+    requested = budget("ptq")
     with simulated() as elsewhere:
         pairs = [_of_studies(root / where.type, requested, where) for where in (CPU, elsewhere)]
     return {name: [each[name] for each in pairs] for name in pairs[0]}
@@ -190,43 +183,32 @@ def _pruned_without_quantizers(device: torch.device) -> dict[str, Any]:
 
 def without_fp64(root: Path) -> dict[str, Any]:
     """GETA where the device has no fp64, as MPS: the bits, how many units are removed; and OPQ's allocations."""
-    requested = budget("geta").replace(epochs=1)
-    with simulated() as elsewhere, mock.patch.object(devices, "exact_dtype", lambda _: torch.float32):
-        REFUSED.add(torch.float64)
+    requested = budget("geta").replace(epochs=0.2)
+    model = setup(requested).model
+    with simulated({torch.float64}) as elsewhere, mock.patch.object(devices, "exact_dtype", lambda _: torch.float32):
         final = result(root, "single", requested, elsewhere)
-        model = setup(requested).model
         allocations = [opq.allocate(model.to(where), 0.5, 4).to_dict() for where in (CPU, elsewhere)]
     widths = [bits for each in final["final"]["bits"].values() for bits in each.values() if bits is not None]
     removed = sum(map(len, final["units"].values()))
     return {"removed": removed, "bits": sorted(set(widths)), "allocations": allocations}
 
 
-def main(method: str, root: Path) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    if method == "without fp64":
-        return without_fp64(root)
-    if method == "studies":
-        return of_studies(root)
-    method, _, chosen = method.partition("?")
-    if method not in methods.names():
-        return of_task(*method.split("@"))
+def of_method(method: str, options: dict[str, Any], root: Path) -> dict[str, Any]:
+    """What differs from the same run on the CPU, from runs that changed the device half-way, and what made the program
+    wait for the device in steps in which nothing was measured, decided or stored."""
     requested = budget(method).replace(epochs=2)
-    for option in chosen.split("&") if chosen else ():
-        name, _, word = option.partition("=")
-        value = json.loads(word) if word in ("true", "false") else word
-        requested = requested.replace(options={**requested.options, name: value})
-    here = Watching(root / "cpu")
-    expected = ran(requested, CPU, here)
+    requested = requested.replace(options={**requested.options, **options})
+    short = requested.replace(epochs=0.1)
+    here, there = Watching(root / "cpu"), Watching(root / "elsewhere")
+    expected, on_cpu = ran(requested, CPU, here), result(root, "run-cpu", short, CPU)
+    moved = {}
     with simulated() as elsewhere:
-        there = Watching(root / "elsewhere")
-        state = ran(requested, elsewhere, there)
-        moved = {}
+        state, on_elsewhere = ran(requested, elsewhere, there), result(root, "run-elsewhere", short, elsewhere)
         for name, (first, second) in {"to": (CPU, elsewhere), "from": (elsewhere, CPU)}.items():
             if method == "geta":
                 ran(requested, first, Watching(root / name, stop=21))
                 moved[name] = differing(expected, ran(requested, second, Watching(root / name, attempt=2)))
-        short = requested.replace(epochs=0.1)
-        results = [result(root, f"run-{device.type}", short, device) for device in (elsewhere, CPU)]
+    results = (on_elsewhere, on_cpu)
     finals = [{**each["final"], "ledger": each["ledger"], "sha": each["packed_sha256"]} for each in results]
     return {
         "differing": differing(expected, state),
@@ -239,7 +221,21 @@ def main(method: str, root: Path) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    name, folder = sys.argv[1:]
-    with contextlib.nullcontext() if name == "without fp64" else as_on_devices():
-        print(json.dumps(main(name, Path(folder))))
+def seen(what: str, root: Path) -> dict[str, Any]:
+    """What is compared of a method, a task (``MODEL@DATA``) or the studies.
+
+    ``METHOD?NAME=VALUE&NAME=VALUE`` gives a method options, words or JSON.
+    """
+    torch.set_num_threads(1)
+    if what == "without fp64":
+        return without_fp64(root)
+    with as_on_devices():
+        if what == "studies":
+            return of_studies(root)
+        name, _, chosen = what.partition("?")
+        if name not in methods.names():
+            return of_task(*name.split("@"))
+        pairs = (each.split("=") for each in chosen.split("&") if each)
+        return of_method(
+            name, {option: json.loads(word) if word in ("true", "false") else word for option, word in pairs}, root
+        )

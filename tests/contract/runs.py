@@ -20,7 +20,7 @@ from compression.zoo import build
 from tests.stripes import striped
 
 DATA = striped("shift")
-QUICK = {"samples": 64, "iterations": 20}
+QUICK = {"samples": 64, "iterations": 5}
 """Of methods that have such options: tests of what all methods promise need no more."""
 
 
@@ -31,10 +31,14 @@ def network() -> torch.nn.Module:
     return build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval()
 
 
+def quick(method: str) -> dict[str, Any]:
+    """Those of the quick options that the method has."""
+    return {name: value for name, value in QUICK.items() if name in methods.get(method).Config.model_fields}
+
+
 def budget(method: str, **changes: Any) -> Budget:
     """A short budget in which every ask of the method has a value other than its default."""
-    fields = methods.get(method).Config.model_fields
-    changes = {"options": {name: value for name, value in QUICK.items() if name in fields}, **changes}
+    changes = {"options": quick(method), **changes}
     values = {"sparsity": 0.4, "weight_bits": (3, 6), "bits": 5, "activation_bits": (6, 8)}
     plain = Budget(method=method, epochs=0.2, batch_size=32, precision="fp32", seed=3, **values, **changes)
     return methods.get(method).complete(plain)

@@ -84,7 +84,7 @@ def basis(forecast: Forecast, path: Path | None) -> str:
         )
         return f"{even} {counted}"
     if forecast.certainty == "bound":
-        return "The most that the budget allows; which layers get how much of it, the run decides."
+        return "The most that the budget allows; which layers get how much of it, the run decides when it begins."
     if path is None:
         return "Computed on untrained weights, since there are no trained ones: only a rough guide."
     return f"Computed on the trained weights. {counted}"

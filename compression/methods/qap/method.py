@@ -18,7 +18,8 @@ from compression.methods.qap.options import (
 )
 
 FORECAST_NOTE = (
-    "Counted for the weights that are smallest now: the run chooses after every round, and more may round to zero."
+    "Counted as if every layer lost the same share: the run chooses anew in every round, and more weights may round to "
+    "zero."
 )
 
 
@@ -39,7 +40,7 @@ class Qap(Method):
     Config = QapOptions
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
-        """What the weights that are smallest before training come to: about the most that the file will take.
+        """Zeros spread evenly over the layers, which takes the most positions: which weights go, only the run decides.
 
         Raises:
             CompressionError: bounds that cannot be met.
@@ -49,10 +50,9 @@ class Qap(Method):
         self.check_budget(budget)
         budget, tables = self.bounded(budget, subject.graph), subject.tables()
         widths = WEIGHT_BITS.widths(budget.asks, budget.layers, [table.name for table in tables.layers])
-        scope = self.options(budget).scope
-        allocation = smallest_weights(tables, SPARSITY.value(budget.asks), budget.layers, widths, scope)
+        allocation = smallest_weights(tables, SPARSITY.value(budget.asks), budget.layers, widths, "layer")
         forecast = allocation_forecast(subject, budget, allocation, ACTIVATION_BITS, notes=(FORECAST_NOTE,))
-        return replace(forecast, certainty="bound")
+        return replace(forecast, certainty="even")
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place: round(sparsity·N) weights to zero, ``bits`` for every layer.

@@ -15,8 +15,9 @@ from compression import methods
 from compression.budget import Budget
 
 GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
-PLANS = sorted(GALLERY.glob("*/proof.json")) + sorted(GALLERY.glob("*/ablation.json"))
-ROWS = sorted(GALLERY.glob("*/proof.jsonl")) + sorted(GALLERY.glob("*/ablation.jsonl"))
+KINDS = ("ablation", "methods", "proof")
+PLANS = [path for kind in KINDS for path in sorted(GALLERY.glob(f"*/{kind}.json"))]
+ROWS = [path for kind in KINDS for path in sorted(GALLERY.glob(f"*/{kind}.jsonl"))]
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +103,14 @@ def test_the_table_has_means_over_seeds_of_the_nearest_tries(compare: ModuleType
     ]  # fmt: skip
     assert "| w4 | sequential | 2 | 72.00 % |" in second
     assert "| 1,000 |" in second
+    assert "| other | 1 |" in compare.table([row("other", 0, 0.5, 10)]), "methods that are matched to nothing"
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_every_budget_of_a_plan_can_be_read(compare: ModuleType, path: Path) -> None:
     plan = json.loads(path.read_text(encoding="utf-8"))
     terms = json.loads((GALLERY / "terms.json").read_text(encoding="utf-8"))
-    if path.stem == "ablation":
+    if path.stem != "proof":
         budgets = [compare.merged(plan["budget"], change) for change in plan["changes"].values()]
     else:
         named = [dict(compare.budgets(plan["training"], asks, terms)) for asks in plan["budgets"].values()]

@@ -1,23 +1,26 @@
-"""Compare on equal terms: what one change buys (ablation), and joint against one after the other (proof).
+"""Compare on equal terms: what one change buys (ablation), what methods reach with the same training (methods), and
+joint against one after the other (proof).
 
 ::
 
     python assets/gallery/compare.py ablation resnet8-fashion_mnist --seeds 0,1,2 [--weights FILE] [--only uniform,tied]
+    python assets/gallery/compare.py methods resnet8-fashion_mnist --seeds 0 [--only uniq-w4,bsq-b4]
     python assets/gallery/compare.py proof resnet8-fashion_mnist --seeds 0,1,2 [--weights FILE] [--only w4-m45]
     python assets/gallery/compare.py table resnet8-fashion_mnist proof           # what is there, as Markdown
 
-A collection's ``ablation.json`` has a budget and the changes to it that are tried one at a time; its ``proof.json`` has
-the training that all methods share, and the budgets. ``terms.json`` has each method's part: what it calls the asks of a
-budget, the same distillation and the same options wherever a method has them. All runs start from the same weights with
-the same data, order and epochs.
+A collection's ``ablation.json`` has a budget and the changes to it that are tried one at a time; so has its
+``methods.json``, where the budget is the training that all share and each change is a method with its asks. Its
+``proof.json`` has the training that all methods share, and the budgets. ``terms.json`` has each method's part: what it
+calls the asks of a budget, the same distillation and the same options wherever a method has them. All runs start from
+the same weights with the same data, order and epochs.
 
 In the proof the first method of ``terms.json`` runs first. Each other one that has the asks is then matched to what
 came of it: the same bits, the MACs that it reached, and the bytes that it reached within :data:`CLOSE`, by the one
 setting that ``terms.json`` names (how strongly a unit's saliency is set against its cost; the share of zeros where
 single weights are pruned). The setting of an earlier seed is tried first; else it is looked for in runs of a few steps
 (``glance``), which cost seconds. Where no setting comes close, the nearest run stays in the table with its difference.
-Every run is one line of ``ablation.jsonl`` or ``proof.jsonl``; lines that are there are not computed again, as long as
-the budget and the weights are the same.
+Every run is one line of ``ablation.jsonl``, ``methods.jsonl`` or ``proof.jsonl``; lines that are there are not computed
+again, as long as the budget and the weights are the same.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,11 @@ from make import FIGURES, commit, dense, processor  # noqa: E402
 Json = dict[str, Any]
 CLOSE = 0.02  # equal means: within this share
 TRIES = 4
+KINDS = {
+    "ablation": "what single changes buy",
+    "methods": "trained methods with the same training",
+    "proof": "methods at equal bits, MACs and bytes",
+}
 
 
 def merged(*parts: Json) -> Json:
@@ -109,9 +118,9 @@ class Results:
         }
 
 
-def ablation(collection: Path, weights: Path, only: list[str], seeds: list[int]) -> None:
-    """Run the budget of ``ablation.json`` with each of its changes, and every seed of one change before the next."""
-    plan, results = read(collection / "ablation.json"), Results(collection / "ablation.jsonl", weights)
+def changed(kind: str, collection: Path, weights: Path, only: list[str], seeds: list[int]) -> None:
+    """Run the budget of ``KIND.json`` with each of its changes, and every seed of one change before the next."""
+    plan, results = read(collection / f"{kind}.json"), Results(collection / f"{kind}.jsonl", weights)
     for name, change in plan["changes"].items():
         for seed in seeds if not only or name in only else ():
             results.run(name, merged(plan["budget"], change), seed)
@@ -258,7 +267,7 @@ def nearest(rows: list[Json]) -> Iterator[Json]:
         tries[row["name"], row["method"], row["seed"]].append(row)
     for (name, _, seed), of_method in tries.items():
         goal = next(row for row in rows if (row["name"], row["seed"]) == (name, seed))
-        figure = terms[of_method[0]["method"]].get("match", {}).get("bytes", "nominal_bytes")
+        figure = terms.get(of_method[0]["method"], {}).get("match", {}).get("bytes", "nominal_bytes")
         yield min(of_method, key=lambda row: abs(row[figure] / goal[figure] - 1))
 
 
@@ -274,7 +283,7 @@ def main() -> None:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(description="Compare methods, and changes of one method, on equal terms.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (("ablation", "what single changes buy"), ("proof", "methods at equal bits, MACs and bytes")):
+    for name, what in KINDS.items():
         runs = commands.add_parser(name, help=what)
         runs.add_argument("collection")
         runs.add_argument("--weights", type=Path, help="the dense model's weights (default: trained by the collection)")
@@ -282,7 +291,7 @@ def main() -> None:
         runs.add_argument("--seeds", default="0", help="separated by commas")
     shown = commands.add_parser("table", help="the means over seeds, as Markdown")
     shown.add_argument("collection")
-    shown.add_argument("kind", choices=("ablation", "proof"))
+    shown.add_argument("kind", choices=tuple(KINDS))
     requested = parser.parse_args()
     collection = HOME / requested.collection
     if requested.command == "table":
@@ -290,12 +299,12 @@ def main() -> None:
         return
     names = [name for name in requested.only.split(",") if name]
     plan = read(collection / f"{requested.command}.json")
-    unknown = set(names) - plan["changes" if requested.command == "ablation" else "budgets"].keys()
+    unknown = set(names) - plan["budgets" if requested.command == "proof" else "changes"].keys()
     if unknown:
         raise SystemExit(f"error: {collection.name}/{requested.command}.json has no {', '.join(sorted(unknown))}")
     weights = (requested.weights or dense(collection)).expanduser().resolve()
     seeds = [int(seed) for seed in requested.seeds.split(",")]
-    work = ablation if requested.command == "ablation" else proof
+    work = proof if requested.command == "proof" else partial(changed, requested.command)
     work(collection, weights, names, seeds)
 
 

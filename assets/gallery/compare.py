@@ -109,6 +109,7 @@ class Results:
         return {
             "validation": seen[-1] if seen else None,
             **{figure: result["final"][figure] for figure in FIGURES},
+            **({"precisions": [_precision(row) for row in result["precisions"]]} if "precisions" in result else {}),
             "dense": {figure: result["baseline"][figure] for figure in FIGURES},
             "data": result["data"],
             "epochs": budget["epochs"],
@@ -116,6 +117,11 @@ class Results:
             "commit": commit(),
             "processor": processor(),
         }
+
+
+def _precision(row: Json) -> Json:
+    """What a run whose weights serve several bit-widths is at one of them."""
+    return {"bits": row["bits"], **{figure: row["point"][figure] for figure in FIGURES}}
 
 
 def changed(kind: str, collection: Path, weights: Path, only: list[str], seeds: list[int]) -> None:

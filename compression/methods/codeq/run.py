@@ -14,12 +14,9 @@ from compression.quant.dead_zone import DeadZoneQuantizer
 from compression.quant.fixed_steps import sharing
 from compression.quant.integers import WEIGHT
 from compression.quant.tables import LayerTables, layer_weights
-from compression.training.loop import COMPRESSING, base_rate, make_optimizer
+from compression.training.loop import COMPRESSING, LR_QUANT, base_rate, make_optimizer
 from compression.training.setup import Compressed, Reporter, Setup
 from compression.training.trainer import Algorithm, Section, Trainer
-
-LOGIT_RATE = 1e-2
-"""Learning rate of θ, which Adam gives steps of about this size."""
 
 
 def run(setup: Setup, report: Reporter, options: CodeqOptions) -> Compressed:
@@ -47,7 +44,7 @@ def run(setup: Setup, report: Reporter, options: CodeqOptions) -> Compressed:
     optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay)
     for logit in logits:
         logit.requires_grad_(True)
-    lr = RATE.value(budget.asks) or LOGIT_RATE
+    lr = RATE.value(budget.asks) or LR_QUANT
     algorithm = Learning(thresholds, optimizer, rate, lr, last)
     phases = {first: stage for stage, first in stages.items()}
     section = Section("training", optimizer, 0, trainer.total, phases=phases, parts={"thresholds": thresholds})

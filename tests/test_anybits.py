@@ -134,7 +134,7 @@ def test_every_step_reads_other_widths_and_the_run_goes_on_with_the_same() -> No
     attach(model, served)
     quantizers = nested_quantizers(model)
     inputs, optimizer = SimpleNamespace(step=lambda lr: None), torch.optim.SGD(model.parameters(), lr=0.1)
-    algorithm = EveryWidth(quantizers, served, inputs, optimizer, 0.1, seed=3, total=400)  # type: ignore[arg-type]
+    algorithm = EveryWidth(quantizers, served, inputs, optimizer, 0.1, seed=3)  # type: ignore[arg-type]
     assert [algorithm.widths(step) for step in (0, 1)] == [{"conv1": 4, "linear": 5}, {"conv1": 2, "linear": 4}]
     drawn = [tuple(algorithm.widths(step).values()) for step in range(400) if step % 4 > 1]
     assert set(drawn) == set(itertools.product([2, 3, 4], [4, 5])), "layers differ in all ways"
@@ -197,6 +197,9 @@ def test_a_run_is_a_whole_front_whose_files_are_prefixes_of_one(run: tuple[RunFo
             high = most.codes.abs().bitwise_right_shift(most.bits - weight.bits) * most.codes.sign()
             assert torch.equal(weight.codes, high), f"{name} at {weight.bits} bits"
     assert rows[0]["point"]["bytes"] < rows[-1]["point"]["bytes"]
+    means = [unpack(folder.bundle / row["file"])["bn1.running_mean"] for row in rows]
+    assert torch.equal(means[-1], unpack(folder.bundle / "weights.packed")["bn1.running_mean"])
+    assert not torch.equal(means[0], means[-1]), "each has statistics of its own"
 
 
 def test_the_bundle_of_fewer_bits_scores_what_was_measured(

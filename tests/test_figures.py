@@ -77,6 +77,7 @@ def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
         lines = shown.split("<br>")
         assert all(len(line) <= base.TOOLTIP_LETTERS or " " not in line for line in lines)
         assert " ".join(lines).split() == text.replace("<br>", " ").split()
+    assert list(base.scatter([1, 2], [1, 2], hovertext=texts).hovertext) == base.tooltips(texts)
     drawn = front.front_figure(front_data.front_info(RUNS, "a"))
     sentences = [text for trace in drawn.data for text in trace.hovertext or ()]
     assert sentences

@@ -40,11 +40,10 @@ def measured(
     SHA-256. ``device``: where it is measured; ``step`` and ``epoch``: where the run is.
     """
     make_folder(folder.bundle / FOLDER)
-    rows = []
+    model, rows = deep_copy(compressed.model).cpu().eval(), []
     for precision in compressed.precisions:
         report.check()
         # 1. The same model at these widths, with the statistics that belong to them
-        model = deep_copy(compressed.model).cpu().eval()
         set_widths(model, precision.widths)
         model.load_state_dict({name: value.cpu() for name, value in precision.norms.items()}, strict=False)
         plain, cut = slim_report(fold(model), setup.graph)

@@ -44,7 +44,7 @@ def run(setup: Setup, report: Reporter, options: AnyBitsOptions) -> Compressed:
     inputs.train(False)
     optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay)
     inputs.train()
-    algorithm = EveryWidth(nested_quantizers(model), served, inputs, optimizer, rate, budget.seed, trainer.total)
+    algorithm = EveryWidth(nested_quantizers(model), served, inputs, optimizer, rate, budget.seed)
     trainer.train(Section(TRAINING, optimizer, 0, trainer.total), algorithm)
     # 3. What fewer bits cost, by forward passes only
     report.phase(SEARCH, trainer.total, budget.epochs)
@@ -92,7 +92,6 @@ class EveryWidth(Algorithm):
     optimizer: torch.optim.Optimizer
     base: float
     seed: int
-    total: int
 
     def before_step(self, step: int) -> None:
         """Read the weights at the widths of this step: they depend on seed and step alone."""

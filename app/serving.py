@@ -50,12 +50,13 @@ def middleware(hosts: Collection[str], scripts: Collection[str]) -> list[Middlew
 def policy(scripts: Collection[str]) -> str:
     """The content policy of every page: everything from this server, inline only these ``scripts``; no frames.
 
-    ``unsafe-eval`` stays, which lets a script that is allowed compile another: Plotly does so for its WebGL traces.
+    ``unsafe-eval`` and ``blob:`` stay, which let a script that is allowed compile another: Plotly does so for its WebGL
+    traces, and Streamlit loads the scripts of components so.
     """
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = {
         "default-src": "'self'",
-        "script-src": " ".join(["'self'", "'unsafe-eval'", *(f"'sha256-{digest}'" for digest in digests)]),
+        "script-src": " ".join(["'self'", "blob:", "'unsafe-eval'", *(f"'sha256-{digest}'" for digest in digests)]),
         "style-src": "'self' 'unsafe-inline'",
         "img-src": "'self' data: blob:",
         "font-src": "'self' data:",

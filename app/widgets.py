@@ -19,7 +19,8 @@ from compression.plots import base
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-THEME = Path(__file__).resolve().parent.parent / "assets" / "theme"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+THEME = ASSETS / "theme"
 _STATES = {
     "queued": ("waiting", ":material/schedule:", "gray"),
     "running": ("running", ":material/play_arrow:", "blue"),

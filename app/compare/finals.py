@@ -148,7 +148,7 @@ def _recorded(
     """Layers after a run that left no model: the dense shapes without the rows and columns of the removed units."""
     from compression.graph.cuts import cuts
 
-    graph = catalog.traced(catalog.ChosenModel(budget.model, budget.data, *_size(budget))).graph
+    graph = catalog.traced(catalog.of_budget(budget)).graph
     cut = {(name, dim): len(at.unique()) for name, places in cuts(graph, removed).items() for dim, at in places}
     changes = []
     for weight, (layer, shape, axis) in _dense_layers(budget).items():
@@ -183,15 +183,9 @@ def _dense_layers(budget: Budget) -> dict[str, tuple[str, tuple[int, ...] | None
     model = _offered(budget.model)
     if model is None:
         return {}
-    graph = catalog.traced(catalog.ChosenModel(model, budget.data, *_size(budget))).graph
+    graph = catalog.traced(catalog.of_budget(budget.replace(model=model))).graph
     axes = {m.name: m.dim for group in graph.groups for m in group.members if m.role == "producer"}
     return {layer.weight: (layer.name, layer.shape, axes.get(layer.weight, 0)) for layer in graph.layers}
-
-
-def _size(budget: Budget) -> tuple[tuple[int, ...], int]:
-    from compression.runs.prepare import shape
-
-    return shape(budget)
 
 
 def _offered(model: str) -> str | None:

@@ -86,11 +86,8 @@ def models(run_key: Key) -> Pair:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _need(run_key: Key) -> tuple[str, int]:
     """The model's name, and the bytes of its three copies: before, after and with fresh weights."""
-    from compression.runs.prepare import shape
-
     budget = RunFolder(run_key[0]).budget()
-    subject = catalog.ChosenModel(budget.model, budget.data, *shape(budget))
-    return budget.model, 3 * live.WEIGHTS * catalog.traced(subject).graph.params
+    return budget.model, 3 * live.WEIGHTS * catalog.traced(catalog.of_budget(budget)).graph.params
 
 
 @st.cache_data(max_entries=32, show_spinner="Looking for images whose class changed…")

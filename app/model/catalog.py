@@ -157,6 +157,13 @@ def fitting_data(model: str, data: str) -> str:
     return own.data[0] if own.data else NO_DATA
 
 
+def of_budget(budget: Budget) -> ChosenModel:
+    """The model of a run, at the size that the run has it."""
+    from compression.runs.prepare import shape
+
+    return ChosenModel(budget.model, budget.data, *shape(budget))
+
+
 @st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
 def traced(subject: ChosenModel) -> Network:
     """The graph of a model; weights make no difference to it, so that those of large ones are not made.

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import jointview, outcome, pictureview, precisionview, runbuttons, runlog, view_model
+from app.runs import jointview, outcome, pictureview, precisionview, runbuttons, runlog, unitview, view_model
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.plots import front as fronts
@@ -40,6 +40,7 @@ def draw(run: str, set_up: nav.SetUp) -> None:
         smallest(now.run)
         sweep_table(children, infos)
         return
+    unitview.section(now)
     pictureview.section(now)
     if now.points or now.steps:
         curves(now)

@@ -118,6 +118,11 @@ class Group:
         """The parameter slices that are zero when a unit is zero: producers and norms, no buffers."""
         return tuple(member for member in self.members if member.zeroed)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose outputs are these units."""
+        return tuple(dict.fromkeys(m.name.rpartition(".")[0] for m in self.members if m.role == "producer"))
+
     def to_dict(self) -> dict[str, Any]:
         """An entry of ``groups`` in the ``graph`` JSON; buffers and quantizers' own parameters are omitted."""
         return {

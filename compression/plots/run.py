@@ -137,7 +137,7 @@ def bits_info(points: Events, kind: str = "weight", layers: Sequence[str] = (), 
     """Bit-widths over time from the points' ``bits``; ``layers`` gives the order, others follow as they appear."""
     chosen = [p for p in points if p.get("bits")]
     names = dict.fromkeys([*layers, *(name for p in chosen for name in p["bits"])])
-    grid = {name: tuple(_bits_at(p, name, kind) for p in chosen) for name in names}
+    grid = {name: tuple(bits_at(p, name, kind) for p in chosen) for name in names}
     known = {name: row for name, row in grid.items() if any(value is not None for value in row)}
     return BitsInfo(tuple(known), tuple(p["step"] for p in chosen), tuple(known.values()), kind, unit)
 
@@ -160,7 +160,8 @@ def bits_figure(info: BitsInfo, stages: Sequence[base.RunStage] = (), height: in
     return fig
 
 
-def _bits_at(point: Mapping[str, Any], layer: str, kind: str) -> float | None:
+def bits_at(point: Mapping[str, Any], layer: str, kind: str = "weight") -> float | None:
+    """A layer's bit-width at a point; ``None`` where it is not quantized."""
     value = point["bits"].get(layer, {}).get(kind)
     return round(value, 2) if isinstance(value, (int, float)) and math.isfinite(value) else None
 

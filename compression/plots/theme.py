@@ -66,6 +66,14 @@ def style(method: str) -> Style:
     return Style(known.info.label, COLORS[slot % len(COLORS)], SYMBOLS[slot % len(SYMBOLS)], slot)
 
 
+def bits_palette() -> list[str]:
+    """The colours of 1, 2, … 16 bits and more on :data:`BITS_SCALE`, as ``rgb(…)``."""
+    from plotly.colors import sample_colorscale
+
+    colors: list[str] = sample_colorscale(BITS_SCALE, [max(0, bits - 2) / 14 for bits in range(1, 17)])
+    return colors
+
+
 def stage(phase: str, method: str = "") -> StageStyle:
     """The style of a stage as a method names it; muted, with its name as the label, where the method has none such."""
     from compression import methods

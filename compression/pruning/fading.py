@@ -60,10 +60,14 @@ class Fading:
         self._begin(self.removal.choose((period + 1) / self.periods, self._scores))
         return self.redundant
 
+    def end(self, step: int) -> int:
+        """Where the period of ``step`` ends: units that fade in it are zero after so many steps."""
+        return next(start for start in self.starts if start > step)
+
     def shrink(self, step: int) -> None:
         """The weights have been updated in ``step``: redundant units fade, removed ones are held at zero."""
         if self._fading is not None:
-            end = next(start for start in self.starts if start > step)
+            end = self.end(step)
             begin = max(start for start in self.starts if start <= step)
             length, done = end - begin, step - begin
             # x ← x · (D - t - 1) / (D - t); the last factor is 0

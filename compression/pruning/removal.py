@@ -103,11 +103,11 @@ class Removal:
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self._held = HeldUnits(model, graph, {})
 
-    def prune(self, rounds_done: int, rounds: int) -> int:
-        """Carry out one of ``rounds`` equal rounds; returns how many units it removed."""
+    def prune(self, rounds_done: int, rounds: int) -> dict[str, list[int]]:
+        """Carry out one of ``rounds`` equal rounds; returns group id → the units that it removed."""
         chosen = self.choose(rounds_done / rounds, self.scores)
         self.remove(chosen)
-        return len(chosen)
+        return self.units.named_numbers(chosen)
 
     def choose(self, share: float, scores: Callable[[], torch.Tensor]) -> list[int]:
         """The units to be removed next, by number, so that ``share`` of the removal is done.

@@ -94,8 +94,11 @@ class Units(Sequence[UnitGroup]):
 
     def named_units(self, removed: torch.Tensor) -> dict[str, list[int]]:
         """Group id → the unit numbers in it that ``removed`` (bool [N]) marks."""
-        split = self.split(torch.nonzero(removed).flatten().tolist())
-        return {self._groups[index].id: local.tolist() for index, local in split.items()}
+        return self.named_numbers(torch.nonzero(removed).flatten().tolist())
+
+    def named_numbers(self, chosen: Sequence[int]) -> dict[str, list[int]]:
+        """Group id → the unit numbers in it of these global ones."""
+        return {self._groups[index].id: local.tolist() for index, local in self.split(chosen).items()}
 
     def facts(self, removed: torch.Tensor) -> dict[str, Any]:
         """What a result stores of the removed units: JSON values."""

@@ -67,6 +67,10 @@ class _Joint(TypedDict):
 
 class _Group(_Any):
     units: NotRequired[dict[str, Whole]]
+    sizes: NotRequired[dict[str, Whole]]
+    layers: NotRequired[dict[str, list[Text]]]
+    removed: NotRequired[dict[str, list[Whole]]]
+    until: NotRequired[Whole]
     chosen: NotRequired[dict[str, list[tuple[Whole, Measured]]]]
     spared: NotRequired[dict[str, list[Whole]]]
     next_score: NotRequired[Measured]

@@ -11,8 +11,11 @@ A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch"
 ``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first, and for
            the step of a decision and the next one
 ``point``  the fields of :class:`compression.points.Point`
-``group``  ``units``: group id -> number of units removed; or what a method decided about groups at ``step`` (GETA:
-           ``chosen``, ``spared``, ``next_score``, ``joint``, see :mod:`compression.methods.geta.events`)
+``group``  before a method that removes units begins: ``sizes``, group id -> how many units it has, and ``layers``,
+           group id -> layers that make them. In the end: ``units``, group id -> number of units removed, and
+           ``removed``, group id -> which. In between what a method decided at ``step``: ``removed``, units that are
+           zero from now on; ``chosen``, group id -> ``[[unit, score], ...]`` that fade until they are zero after step
+           ``until``; whatever else it tells of its choice
 ``log``    ``message``
 =========  ============================================================================================
 """

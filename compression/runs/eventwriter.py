@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, SupportsFloat
 
@@ -102,10 +102,10 @@ class EventWriter(Reporter):
         self._at = (point.step, point.epoch)
         self._write("point", **point.to_dict())
 
-    def group(self, step: int, units: Mapping[str, int]) -> None:
-        """How many units of each group are removed at this step."""
+    def group(self, step: int, units: Mapping[str, Sequence[int]]) -> None:
+        """Which units of each group are removed in the end, at this step."""
         self._at = (step, self._at[1])
-        self._write("group", units=dict(units))
+        self._write("group", units={name: len(each) for name, each in units.items()}, removed=dict(units))
 
     def decision(self, step: int, **facts: Any) -> None:
         """What was decided about groups at this step, and why; the figures of this step and of the next are written."""

@@ -66,6 +66,9 @@ def execute(
         report.log(f"{chosen.info.label} does not use {', '.join(unused)} of this budget")
     torch.manual_seed(budget.seed)
     setup = prepared.setup(budget)
+    if chosen.removes_units and report.saved is None:
+        groups = setup.graph.prunable
+        report.decision(0, sizes={g.id: g.units for g in groups}, layers={g.id: g.layers for g in groups})
     with devices.fitting(device, budget.batch_size):
         compressed = _compress(chosen, setup, report)
     check_taken_over(report)
@@ -160,7 +163,7 @@ def finish(
     picture = setup.task.picture(shipped)
     if picture is not None:
         report.picture(step, picture)
-    report.group(step, cut.removed)
+    report.group(step, cut.units)
     report.point(point)
     report.confirm()
     model_name = names.model_name(setup.budget.model)

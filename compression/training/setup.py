@@ -122,7 +122,10 @@ class Reporter:
         """What the model's answers look like at a measured point: uint8 [height, width, channels]."""
 
     def decision(self, step: int, **facts: Any) -> None:
-        """What was decided about groups at this step, and why: JSON values, few and short, one call a step."""
+        """What was decided about groups at this step, and why: JSON values, few and short, one call a step.
+
+        Every page knows ``removed``, ``chosen`` and ``until``, see :mod:`compression.runs.events`.
+        """
 
     def log(self, message: str) -> None:
         """One line for people."""

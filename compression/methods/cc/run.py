@@ -124,6 +124,7 @@ def _built(setup: Setup, report: Reporter, options: CcOptions) -> tuple[Graph, S
     if best.ranks:
         report.log(f"ranks: {', '.join(f'{name} {rank}' for name, rank in best.ranks.items())}")
     if best.units:
+        report.decision(0, removed=best.units)
         report.log(f"units removed: {', '.join(f'{name} {units}' for name, units in best.units.items())}")
     facts = {
         "share": best.share, "error": best.error, "macs": counted, "ranks": best.ranks,

@@ -17,8 +17,9 @@ def report_decisions(optimizer: QASSO, report: Reporter) -> None:
     """Report what the last step decided: nothing outside the joint stage, at most one event a step within.
 
     ``chosen``: group → ``[[unit, score], …]``, the units that are removed in this pruning period, least score first;
-    ``spared``: group → units that scored less but remain, as a bound protects their group; ``next_score``: the least
-    score of the others. ``joint``: group → ``units``, ``rate`` (gamma), ``uniform`` (gamma without the inequality),
+    ``until``: the step after which they are zero; ``spared``: group → units that scored less but remain, as a bound
+    protects their group; ``next_score``: the least score of the others. ``joint``: group → ``units``, ``rate``
+    (gamma), ``uniform`` (gamma without the inequality),
     ``alpha``, ``hh`` (|h|^2), ``ch`` (<c, h>), ``cosine`` (of c and h), ``descent`` (<h, s>), ``allowed`` (its bound,
     which ``eta`` sets; both null where units are forgotten evenly) and ``layers``: layer →
     ``[d, lowest, highest, <r, h>, cosine]``.
@@ -29,6 +30,8 @@ def report_decisions(optimizer: QASSO, report: Reporter) -> None:
             group: [[unit, _short(score)] for unit, score in units.items()]
             for group, units in optimizer.choice.score.items()
         }
+        shrinking = optimizer.stages.period(optimizer.steps_done).steps_to_shrink
+        facts["until"] = optimizer.steps_done + max(0, shrinking - 1)
         facts["spared"] = optimizer.choice.spared
         facts["next_score"] = None if optimizer.choice.next_score is None else _short(optimizer.choice.next_score)
     if optimizer.joint_step is not None and _due(optimizer):

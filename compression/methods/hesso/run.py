@@ -72,6 +72,9 @@ class FadingUnits(Algorithm):
         self.fading.shrink(step)
 
     def report(self, step: int, report: Reporter) -> None:
-        """How many units were chosen."""
+        """Which units were chosen, by which scores, and when they will be gone."""
         if self.chosen:
             report.log(f"{len(self.chosen)} units fade from step {step + 1} on")
+            units = self.fading.removal.units.named_numbers(self.chosen)
+            chosen = {group: [[unit, None] for unit in numbers] for group, numbers in units.items()}
+            report.decision(step + 1, chosen=chosen, until=self.fading.end(step))

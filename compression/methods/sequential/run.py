@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -49,20 +49,26 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
     return Compressed(model, {**removal.units.facts(removal.removed), "stages": plan.starts(), **trainer.facts()})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pruning(Algorithm):
     """The rounds in which units are removed; what is removed is held at zero."""
 
     removal: Removal
     plan: Plan
+    removed: dict[str, list[int]] = field(default_factory=dict)
 
     def before_step(self, step: int) -> None:
         """Carry out the round that is due."""
-        self.removal.prune(self.plan.round_at(step), self.plan.rounds)
+        self.removed = self.removal.prune(self.plan.round_at(step), self.plan.rounds)
 
     def after_step(self, step: int) -> None:
         """Momentum and decay must not bring removed units back."""
         self.removal.hold()
+
+    def report(self, step: int, report: Reporter) -> None:
+        """Which units the round took."""
+        if self.removed:
+            report.decision(step + 1, removed=self.removed)
 
 
 def _prune(trainer: Trainer, removal: Removal, plan: Plan) -> None:
@@ -70,11 +76,12 @@ def _prune(trainer: Trainer, removal: Removal, plan: Plan) -> None:
     budget = trainer.setup.budget
     rate = base_rate(budget, COMPRESSING)
     optimizer = make_optimizer(trainer.setup.model, budget.optimizer, rate, budget.weight_decay)
-    for phase, first, last in ((PRUNING, 0, plan.pruned), (FINE_TUNING, plan.pruned, plan.tuned)):
-        if last > first:
-            section = Section(phase, optimizer, first, last, curve=(0, plan.tuned), parts={"removal": removal})
+    for phase, first, end in ((PRUNING, 0, plan.pruned), (FINE_TUNING, plan.pruned, plan.tuned)):
+        if end > first:
+            section = Section(phase, optimizer, first, end, curve=(0, plan.tuned), parts={"removal": removal})
             trainer.train(section, Pruning(removal, plan))
-    removal.prune(plan.rounds, plan.rounds)
+    if last := removal.prune(plan.rounds, plan.rounds):
+        trainer.report.decision(plan.tuned, removed=last)
 
 
 def _quantize(trainer: Trainer, removal: Removal, plan: Plan, widths: Widths, options: SequentialOptions) -> None:

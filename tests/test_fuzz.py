@@ -140,7 +140,9 @@ def test_specs_are_refused_by_name(change: dict[str, Any], tmp_path: Path) -> No
     ("number", "change"),
     [(1, {"total_steps": 10**30}), (4, {"step": {"a": 1}}), (4, {"t": 1e300}), (4, {"attempt": "1"}), (4, {"loss": []}),
      (4, {"epoch": None}), (3, {"phase": ["p"]}), (12, {"split": {}}), (0, {"state": "asleep"}), (9, {"message": None}),
-     (6, {"units": {"conv1": -1}}), (7, {"chosen": {"conv1": [[1]]}}), (8, {"joint": {"conv1": {}}}),
+     (6, {"units": {"conv1": -1}}), (7, {"chosen": {"conv1": [[1]]}}), (6, {"sizes": {"conv1": 0.5}}),
+     (6, {"layers": {"conv1": [1]}}), (6, {"removed": {"conv1": [-1]}}), (7, {"until": "3"}),
+     (8, {"joint": {"conv1": {}}}),
      (2, {"score": None}), (2, {"bits": {"conv1": 4}})],
 )  # fmt: skip
 def test_events_are_refused_by_field(number: int, change: dict[str, Any], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def section(now: view_model.RunView) -> None:
     if method is None or not method.removes_units:
         return
     info = _info(now)
-    if not info.sizes or not (info.leaving or now.active):
+    if not info.drawable or not (info.leaving or now.active):
         return
     st.subheader("Which units leave, and when", anchor=False)
     st.caption(

@@ -16,6 +16,7 @@ from compression.plots.run import bits_at
 
 Event = Mapping[str, Any]
 FIGURES = 4  # of a share that is drawn
+MOST_CELLS = 200_000  # that a browser draws at once
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class UnitsInfo:
     end: float
     total: float
     counted: str = "steps"
+
+    @property
+    def drawable(self) -> bool:
+        """Is there something to draw, and not too much of it?"""
+        return 0 < sum(self.sizes.values()) <= MOST_CELLS
 
     @property
     def chosen(self) -> int:
@@ -170,13 +176,15 @@ def _leaving(events: Sequence[Event], stages: Sequence[RunStage], end: float) ->
     for event in sorted(events, key=lambda event: float(event["step"])):
         step = float(event["step"])
         for group, units in event.get("chosen", {}).items():
+            if not units:
+                continue
             until = event.get("until", _until(step, choices, stages, end))
             numbers, scores = zip(*units, strict=True)
             fades.append(_Fade(group, numbers, scores, step, float(until)))
             removed.setdefault(group, set()).update(numbers)
         for group, facts in event.get("joint", {}).items():
             for fade in fades:
-                if fade.group == group and fade.start <= step < fade.end:
+                if fade.group == group and fade.start <= step < fade.end and facts["rate"] is not None:
                     fade.rates.append((step, facts["rate"]))
         for group, numbers in event.get("removed", {}).items():
             fresh = tuple(unit for unit in numbers if unit not in removed.get(group, ()))
@@ -187,6 +195,10 @@ def _leaving(events: Sequence[Event], stages: Sequence[RunStage], end: float) ->
 
 
 def _until(step: float, choices: Sequence[float], stages: Sequence[RunStage], end: float) -> float:
-    """Of runs before version 0.2: units chosen at ``step`` are zero at the next choice, or at the end of the stage."""
+    """Of runs before version 0.2: the step after which units chosen at ``step`` are zero.
+
+    Their periods end where the next units are chosen or the next stage begins; the last step of a period is an ordinary
+    one, and units are zero before it.
+    """
     stage = next((stage.end for stage in stages if stage.start <= step < stage.end), end)
-    return min((later for later in choices if later > step), default=stage)
+    return max(step, min((later for later in choices if later > step), default=stage) - 2)

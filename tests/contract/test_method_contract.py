@@ -31,6 +31,7 @@ from compression.graph import trace
 from compression.graph.factors import FIRST, LAST
 from compression.pack import unpack
 from compression.pack.container import rows
+from compression.plots import unit_life
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
@@ -118,6 +119,23 @@ def test_the_run_is_what_was_asked_for(name: str, root: Path) -> None:
         assert {each["activation"] for each in final["bits"].values()} == {None}
     if not method.info.trains:
         assert not any(event["kind"] == "step" and "lr" in event for event in folder.events())
+
+
+def test_it_tells_which_units_leave_and_when(name: str, root: Path) -> None:
+    """Before the end does, which names all that were cut: a page that follows the run can draw them."""
+    folder, result = finished(root, name)
+    decisions = [event for event in folder.events() if event["kind"] == "group"]
+    if not methods.get(name).removes_units:
+        assert not any("sizes" in event or "removed" in event for event in decisions[:-1])
+        return
+    first, *between, last = decisions
+    assert first["sizes"] == {group.id: group.units for group in _graph().prunable}
+    assert set(first["layers"]) == set(first["sizes"])
+    assert last["removed"] == result["units"]
+    life = unit_life.units_info([first, *between], [], [], last["step"], last["step"])
+    assert {(each.group, unit) for each in life.leaving for unit in each.units if each.end <= last["step"]} == {
+        (group, unit) for group, units in result["units"].items() for unit in units
+    }
 
 
 def _check_bits(ask: BitsAsk, requested: Budget, widths: dict[str, float]) -> None:

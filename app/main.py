@@ -11,19 +11,22 @@ from pathlib import Path
 sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.path])
 
 import streamlit as st  # noqa: E402
+from starlette.routing import Route  # noqa: E402
 
 from app import nav, options, serving, setup, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
 
+TITLE = "Compression Explorer"
+
 
 def main() -> None:
     """Draw the frame and the chosen page; an error of the user is one line, never a traceback."""
-    st.set_page_config(
-        page_title="Compression Explorer", page_icon=str(nav.ROOT / "assets" / "theme" / "icon.svg"), layout="wide"
-    )
-    widgets.style_page()
+    icon = str(nav.ROOT / "assets" / "theme" / "icon.svg")
+    st.set_page_config(page_title=TITLE, page_icon=icon, layout="wide")  # before a page's own icon is fetched
     chosen = st.navigation([nav.page(name) for name in nav.PAGES], position="top")
+    st.set_page_config(page_title=f"{chosen.title} · {TITLE}")
+    widgets.style_page()
     state.sync()
     try:
         with timing.logged(chosen.url_path or "start"):
@@ -39,6 +42,7 @@ if __name__ == "__main__":
 else:
     app = st.App(
         __file__,
+        routes=[Route("/healthz", serving.healthy)],
         middleware=serving.middleware(options.at_start().hosts, [widgets.menu_script()]),
         lifespan=serving.started,
     )

@@ -23,6 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 import streamlit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from streamlit import cli_util, config
 from streamlit.web.server import server_util
@@ -45,6 +46,11 @@ def middleware(hosts: Collection[str], scripts: Collection[str]) -> list[Middlew
     index = Path(streamlit.__file__).parent / "static" / "index.html"
     inline = [*_INLINE_SCRIPT.findall(index.read_text(encoding="utf-8")), *scripts]
     return [Middleware(Gate, hosts=hosts, address=config.get_option("server.address") or "", policy=policy(inline))]
+
+
+async def healthy(request: Request) -> PlainTextResponse:
+    """What a proxy or a container asks to see whether the server answers."""
+    return PlainTextResponse("ok")
 
 
 def policy(scripts: Collection[str]) -> str:

@@ -22,7 +22,13 @@ def sync() -> None:
     for name, default in DEFAULTS.items():
         named = st.query_params.get(name)
         stored = default if name in others else st.session_state.get(_key(name), default)
-        _set(name, stored if named is None else named[:_LONGEST] or default)
+        st.session_state[_key(name)] = stored if named is None else named[:_LONGEST] or default
+    missing = {name: get(name) for name in DEFAULTS if get(name) and st.query_params.get(name) != get(name)}
+    if missing:
+        st.query_params.update(missing)  # in one message
+    for name in DEFAULTS:
+        if not get(name):
+            address(name, "")
 
 
 def get(name: str) -> str:

@@ -103,7 +103,8 @@ def draw(run: str) -> None:
             st.button("Open the newest run", key="newest", icon=":material/undo:", on_click=newest)
         return
     live = st.fragment(run_every="1s" if active else None)(runview.draw)
-    live(run, setup.query)
+    with st.container(key="live"):
+        live(run, setup.query)
 
 
 page()

@@ -7,3 +7,16 @@ if (!window.foldsMenu) {
     setTimeout(() => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click(), 0);
   });
 }
+// The address follows every choice. Only what opens something else is a page to go back to: another path, or another run,
+// lesson, model or group in the place of one; all other changes complete the address of the page that is open.
+if (!window.fewerPages) {
+  window.fewerPages = true;
+  const push = history.pushState.bind(history);
+  const opened = ["run", "other", "lesson", "model", "data", "group", "tour"];
+  history.pushState = (state, unused, url) => {
+    const [from, to] = [location, new URL(url ?? location.href, location.href)].map((at) => [at.pathname, new URLSearchParams(at.search)]);
+    const other = opened.some((name) => from[1].get(name) && to[1].get(name) && from[1].get(name) !== to[1].get(name));
+    if (from[0] !== to[0] || other) push(state, unused, url);
+    else history.replaceState(state, unused, url);
+  };
+}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 THEME = ASSETS / "theme"
+PARTS = ("html", "css", "js")
 _STATES = {
     "queued": ("waiting", ":material/schedule:", "gray"),
     "running": ("running", ":material/play_arrow:", "blue"),
@@ -193,6 +194,12 @@ def switch(label: str, values: Iterable[str], default: str, key: str, **options:
     """One of a few values beside each other; the address holds it as ``key``."""
     common: dict[str, Any] = {"default": default, "required": True, "key": key, "bind": "query-params"}
     return st.segmented_control(label, list(values), **common, **options) or default
+
+
+def component(name: str) -> Any:
+    """A component of the project's own, from ``assets/components``; call it once for the whole server."""
+    html, css, js = ((ASSETS / "components" / f"{name}.{part}").read_text(encoding="utf-8") for part in PARTS)
+    return st.components.v2.component(name, html=html, css=css, js=js)
 
 
 def empty(text: str, page: str, label: str, **query: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import setup, widgets
-from app.explain import explained, explainview, similarity_view
+from app.explain import explained, explainview, own_input, similarity_view
 from app.gallery import gallery, galleryview
 from app.runs import bundles
 from compression.errors import CompressionError
@@ -13,8 +13,8 @@ def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
         "explain",
-        "The same test images before the original and the compressed model: which pixels speak for the answer? Equal "
-        "accuracy can hide that a model now looks elsewhere.",
+        "The same pictures before the original and the compressed model, from the test data or your own: which pixels "
+        "speak for the answer? Equal accuracy can hide that a model now looks elsewhere.",
     )
     chosen = bundles.choose("explain_run", "No finished run to explain yet. A first one takes seconds.")
     if chosen is None:
@@ -36,7 +36,10 @@ def page() -> None:
     macs = float(result["baseline"]["macs"])
     method, count = explainview.controls(run_key)
     try:
-        explainview.side_by_side(run, run_key, method, count, macs)
+        if count:
+            explainview.side_by_side(run, run_key, method, count, macs)
+        else:
+            own_input.draw(run_key, method, macs)
     except CompressionError as error:
         widgets.problem(error)
     similarity_view.draw(run, run_key)

@@ -104,7 +104,7 @@ def draw(run: str) -> None:
         return
     live = st.fragment(run_every="1s" if active else None)(runview.draw)
     with st.container(key="live"):
-        live(run, setup.query)
+        live(run, setup.query, setup.units)
 
 
 page()

@@ -200,6 +200,39 @@ def tile_infos(
     return infos
 
 
+def test_pixels(run_key: Key, image: int) -> NDArray[np.uint8]:
+    """A test image as it is stored, uint8 [C, H, W]."""
+    import torch
+
+    pixels: NDArray[np.uint8] = models(run_key).data.split("test").take(torch.tensor([image]))[0][0].numpy()
+    return pixels
+
+
+def passes(run_key: Key, method: str) -> int:
+    """How many passes through the network a map takes."""
+    from compression.explain.attribution import passes
+
+    return passes(method, models(run_key).input)
+
+
+def own_tile(run_key: Key, method: str, pixels: NDArray[np.uint8]) -> tiles.TileInfo:
+    """The maps of both models for a picture that is in no data set; both explain what the original answers."""
+    import torch
+
+    from compression.explain import own_image, spearman
+    from compression.explain.comparison import Explainers
+
+    both = models(run_key)
+    before, after = own_image.answers(pixels, both).classes
+    explainers, batch = Explainers.from_pair(both), own_image.as_input(pixels, both)
+    target = torch.tensor([before], device=both.device)
+    dense, small = (
+        each.attribute(method, batch, target).cpu().numpy()[0] for each in (explainers.dense, explainers.small)
+    )
+    names = ["", both.data.classes[before], both.data.classes[after]]
+    return tiles.tile_info(None, pixels, (dense, small), METHODS[method].signed, names, spearman(dense, small))
+
+
 def raw(infos: Sequence[tiles.TileInfo], both_maps: tuple[Maps, Maps]) -> bytes:
     """The maps as a NumPy archive: ``images`` (places in the test split), ``original`` and ``compressed`` [N, H, W]."""
     import io

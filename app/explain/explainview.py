@@ -14,13 +14,14 @@ from compression.explain import METHODS
 from compression.jobs import explain_run
 from compression.plots import base, tiles
 
-COUNTS = {"6": 6, "12": 12, "24": 24}
+OWN = "Your own"
+COUNTS = {"6": 6, "12": 12, "24": 24, OWN: 0}
 COLUMNS = 3
 BARE = base.CONFIG | {"displayModeBar": False}
 
 
 def controls(run_key: explained.Key) -> tuple[str, int]:
-    """Which method, how many images; its explanation a click away."""
+    """Which method, how many test images (0: a picture of one's own); its explanation a click away."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         chosen = widgets.switch(
             "Method",

@@ -19,7 +19,7 @@ from compression.runs.store import RunInfo
 from compression.tasks import Metric
 
 
-def draw(run: str, set_up: nav.SetUp) -> None:
+def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
     """The whole view of a run or sweep; reruns the page once when it has ended."""
     now = runlog.view(run)
     infos = runlog.around(run)
@@ -40,7 +40,7 @@ def draw(run: str, set_up: nav.SetUp) -> None:
         smallest(now.run)
         sweep_table(children, infos)
         return
-    unitview.section(now)
+    unitview.section(now, units)
     pictureview.section(now)
     if now.points or now.steps:
         curves(now)

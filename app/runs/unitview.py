@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
 
 from app import widgets
-from app.model import catalog
 from app.runs import runlog, view_model
 from compression import methods
-from compression.budget import Budget
-from compression.errors import CompressionError
 from compression.plots import theme, unit_life
 
-COMPONENTS = widgets.ASSETS / "components"
+Units = Callable[[Mapping[str, Any]], Mapping[str, int]]
+"""A run's budget → how many units each group of its network has (:func:`app.setup.units`)."""
 
 
-def section(now: view_model.RunView) -> None:
+def section(now: view_model.RunView, units: Units) -> None:
     """Nothing for a run whose method removes no units, or that says nothing of them."""
     method = methods.all_methods().get(now.method)
     if method is None or not method.removes_units:
         return
-    info = _info(now)
+    info = _info(now, units)
     if not info.drawable or not (info.leaving or now.active):
         return
     st.subheader("Which units leave, and when", anchor=False)
@@ -35,12 +34,12 @@ def section(now: view_model.RunView) -> None:
     widgets.table_of(info.rows, "units_leaving")
 
 
-def _info(now: view_model.RunView) -> unit_life.UnitsInfo:
+def _info(now: view_model.RunView, units: Units) -> unit_life.UnitsInfo:
     end = float(now.step if now.active or not now.stages else max(now.step, now.stages[-1].end))
     events = list(now.decisions)
     sizes = None
     if not any("sizes" in event for event in events):
-        sizes = _sizes(now)
+        sizes = units(now.budget)
         if now.final is not None and (done := runlog.outcome(now.run)):
             gone = (p["step"] for p in now.points if p["unit_sparsity"] >= now.final["unit_sparsity"])
             events.append({"step": next(gone, end), "removed": done.get("units") or {}})
@@ -48,17 +47,6 @@ def _info(now: view_model.RunView) -> unit_life.UnitsInfo:
     return unit_life.units_info(events, points, now.stages, end, float(now.total_steps or end), now.unit, sizes)
 
 
-def _sizes(now: view_model.RunView) -> dict[str, int]:
-    """How many units each group of the network has, where a run of version 0.1 does not say it."""
-    try:
-        catalog.allow(now.model, catalog.NO_DATA)
-        graph = catalog.traced(catalog.of_budget(Budget.from_dict(now.budget))).graph
-    except CompressionError:  # the app may not build it, or it cannot be built any more
-        return {}
-    return {group.id: group.units for group in graph.prunable}
-
-
 @st.cache_resource(show_spinner=False)
 def _component() -> Any:
-    html, css, js = ((COMPONENTS / f"units.{part}").read_text(encoding="utf-8") for part in ("html", "css", "js"))
-    return st.components.v2.component("units", html=html, css=css, js=js)
+    return widgets.component("units")

@@ -29,9 +29,10 @@ Maps = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class TileInfo:
-    """``picture``: uint8 [H, W, 3]; ``dense`` and ``small``: maps [h, w]; ``most`` is full colour in both."""
+    """``image``: its place in the test split, none for one from elsewhere. ``picture``: uint8 [H, W, 3];
+    ``dense`` and ``small``: maps [h, w]; ``most`` is full colour in both."""
 
-    image: int
+    image: int | None
     picture: NDArray[np.uint8]
     dense: Maps
     small: Maps
@@ -62,14 +63,15 @@ class TileInfo:
     @property
     def sentence(self) -> str:
         """What is drawn, for those who cannot see it."""
+        which = "A picture" if self.image is None else f"Test image {self.image} of class {self.label}"
         return (
-            f"Test image {self.image} of class {self.label}; the original says {self.before}, the compressed model "
+            f"{which}; the original says {self.before}, the compressed model "
             f"{self.after}; rank correlation of the two maps {self.alike:.2f}."
         )
 
 
 def tile_info(
-    image: int, pixels: NDArray[np.uint8], maps: Sequence[Maps], signed: bool, names: Sequence[str], alike: float
+    image: int | None, pixels: NDArray[np.uint8], maps: Sequence[Maps], signed: bool, names: Sequence[str], alike: float
 ) -> TileInfo:
     """From an image [C, H, W], its two maps [H, W], and the names of its class and of the two answers."""
     dense, small = (_blocks(np.asarray(values, dtype=np.float64)) for values in maps)

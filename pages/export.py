@@ -14,6 +14,8 @@ from compression.errors import CompressionError
 from compression.jobs import export_run
 from compression.tasks import Metric
 
+SHIPPED = ("weights.packed", "model.int8.onnx", "model.onnx")  # the smallest first
+
 
 def figures(result: Mapping[str, Any]) -> None:
     """Before and after in three figures."""
@@ -48,7 +50,7 @@ def bundle(run: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
         widgets.problem(CompressionError(now.error))
     if now.state == export_run.DONE:
         bundles.download(run)
-        st.caption("ONNX, a torch program, the packed weights, a loader of 60 lines, a model card. No pickles.")
+        st.caption(f"{in_it(now.result)} No pickles.")
     else:
         st.markdown(
             "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
@@ -56,6 +58,16 @@ def bundle(run: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     bundles.make(run, now.result, again=now.state == export_run.DONE, bits=result.get("read_at"))
     return now.result
+
+
+def in_it(measured: Mapping[str, Any]) -> str:
+    """Why a bundle is larger than the model in it, and which of its files that is."""
+    sizes = {file["file"]: file["bytes"] for file in bundles.file_rows(measured)}
+    ship = next((name for name in SHIPPED if name in sizes), None)
+    inside = (
+        "It holds the model in several forms: ONNX, a torch program, plain weights, with a loader and a model card."
+    )
+    return inside if ship is None else f"{inside} The one to ship is {ship}, {words.size(sizes[ship])}."
 
 
 def page() -> None:

@@ -21,7 +21,7 @@ from app import nav, terms, theme, words
 from app.gallery import gallery
 from app.learn import lesson_page
 from app.learn.controls import Field, parse, write
-from app.learn.exercises import check, read_number
+from app.learn.exercises import ALMOST, RIGHT, WRONG, check, read_number
 from compression.errors import CompressionError
 from lessons import contents
 from lessons.channels.lesson import import_early
@@ -104,16 +104,26 @@ def test_a_lesson_shows_something_at_every_end_of_its_controls(each: Entry) -> N
 @EACH
 def test_the_exercise_takes_the_right_answer_only(each: Entry) -> None:
     answer = each.load().answer()
-    assert check(answer, typed(answer, right=True))
-    assert not check(answer, typed(answer, right=False))
-    for nothing in ("", "  ", "many", "nan", "inf", "-inf", "1e999", "½", "1_0", "٣"):
+    assert check(answer, typed(answer, right=True)) == RIGHT
+    assert check(answer, typed(answer, right=False)) == WRONG
+    for nothing in ("", "  ", "many", "nan", "inf", "-inf", "1e999", "½", "1_0", "٣", "1/0", "1/7/2"):
         with pytest.raises(CompressionError) as refused:
             check(answer, nothing)
         assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("3,5", 3.5), (" 12 %", 12.0), ("1 000", 1000.0), ("−2", -2.0), (".5", 0.5), ("2e-3", 0.002)]
+    ("text", "value"),
+    [
+        ("3,5", 3.5),
+        (" 12 %", 12.0),
+        ("1 000", 1000.0),
+        ("−2", -2.0),
+        (".5", 0.5),
+        ("2e-3", 0.002),
+        ("1/7", 1 / 7),
+        ("-3 / 4", -0.75),
+    ],
 )
 def test_numbers_as_people_type_them(text: str, value: float) -> None:
     assert read_number(text) == value
@@ -121,7 +131,14 @@ def test_numbers_as_people_type_them(text: str, value: float) -> None:
 
 def test_a_tolerance_is_a_distance() -> None:
     answer = Number(10.0, 0.5)
-    assert [check(answer, str(value)) for value in (9.5, 10.5, 9.49, 10.51)] == [True, True, False, False]
+    assert [check(answer, str(value)) for value in (9.5, 10.5, 9.49, 10.51)] == [RIGHT, RIGHT, WRONG, WRONG]
+
+
+def test_an_answer_that_is_rounded_too_far_is_almost_right() -> None:
+    answer = Number(1 / 7, 0.0005)
+    assert {text: check(answer, text) for text in ("1/7", "0.1429", "0,143", "0.14", ".1", "0.15", "0")} == {
+        "1/7": RIGHT, "0.1429": RIGHT, "0,143": RIGHT, "0.14": ALMOST, ".1": ALMOST, "0.15": WRONG, "0": WRONG
+    }  # fmt: skip
 
 
 @EACH

@@ -14,7 +14,9 @@ from lessons.contents import Entry
 from lessons.lesson import Number, Pick
 
 FEW_OPTIONS = 7  # offered as buttons; more as a list
-NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+([.,](\d*))?|[.,](\d+))(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
+FRACTION = re.compile(r"([+-]?\d{1,9})/(\d{1,9})", re.ASCII)
+RIGHT, ALMOST, WRONG = "right", "almost", "wrong"
 
 
 def exercise(entry: Entry, words: Mapping[str, str], answer: Number | Pick) -> None:
@@ -30,8 +32,11 @@ def exercise(entry: Entry, words: Mapping[str, str], answer: Number | Pick) -> N
         return
     with verdict:
         try:
-            if check(answer, text):
+            verdict_of = check(answer, text)
+            if verdict_of == RIGHT:
                 st.success(f"Right. {words['Answer']}", icon=":material/check:")
+            elif verdict_of == ALMOST:
+                st.warning("Almost: that is the answer, rounded. Give two digits more.", icon=":material/more_horiz:")
             else:
                 st.warning(f"Not quite. {words['Hint']}", icon=":material/lightbulb:")
         except CompressionError as problem:
@@ -49,8 +54,8 @@ def _field(answer: Number | Pick, key: str) -> str | None:
     return st.radio("Your answer", horizontal=True, **common)
 
 
-def check(answer: Number | Pick, text: str) -> bool:
-    """Is this the answer?
+def check(answer: Number | Pick, text: str) -> str:
+    """Is this the answer: ``right``, ``wrong``, or ``almost``, where it is rounded too far?
 
     Raises:
         CompressionError: it is empty, no number, or none of the options.
@@ -58,19 +63,34 @@ def check(answer: Number | Pick, text: str) -> bool:
     if isinstance(answer, Pick):
         if text not in answer.options:
             raise CompressionError("Choose one of the answers first.")
-        return text == answer.value
+        return RIGHT if text == answer.value else WRONG
     if not text.strip():
         raise CompressionError("Type a number first; a guess is fine, it costs nothing.")
-    return abs(read_number(text) - answer.value) <= answer.tolerance
+    number = read_number(text)
+    if abs(number - answer.value) <= answer.tolerance:
+        return RIGHT
+    return ALMOST if number and number == round(answer.value, _digits(text)) else WRONG
+
+
+def _compact(text: str) -> str:
+    return re.sub(r"\s", "", text).removesuffix("%").replace("−", "-")
+
+
+def _digits(text: str) -> int:
+    """How many digits stand behind the point."""
+    number = NUMBER.fullmatch(_compact(text))
+    return len(number[3] or number[4] or "") if number else 0
 
 
 def read_number(text: str) -> float:
-    """``3,5`` and ``3.5 %`` and ``1 000`` are read.
+    """``3,5`` and ``3.5 %`` and ``1 000`` and ``1/7`` are read.
 
     Raises:
         CompressionError: anything else, infinity and NaN too.
     """
-    compact = re.sub(r"\s", "", text).removesuffix("%").replace("−", "-")
+    compact = _compact(text)
+    if (fraction := FRACTION.fullmatch(compact)) and int(fraction[2]):
+        return int(fraction[1]) / int(fraction[2])
     if not NUMBER.fullmatch(compact):
         shown = text.strip()[:40] + "…" * (len(text.strip()) > 40)
         raise CompressionError(f"“{shown}” is no number this page can read. Type one such as 12 or 3.5.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import nav, plain, state, widgets, words
-from app.groups import dependency_text, drawing, graphview, overlays, quantized, quantview
+from app.groups import dependency_text, drawing, graphview, quantized, quantview
 from app.model import catalog, networks, opening
 from app.terms import tip
 from compression.plots import dot
@@ -155,13 +155,9 @@ def page() -> None:
     _summary(network.graph)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        view = quantview.choose(subject)
-        overlay = overlays.choose(subject, network)
-        graphview.picture(view, overlay)
-        if overlay is not None:
-            widgets.table_of(overlay.rows, "overlay")
+        view = graphview.picture(subject, network)
         quantview.before_and_after(subject, view.quantizers)
-    with right:
+    with right, st.container(key="group_details"):
         details(subject, network)
     table(network, view)
 
@@ -175,11 +171,9 @@ def _summary(graph: Graph) -> None:
             icon=":material/alt_route:",
         )
     frozen = len(graph.groups) - len(graph.prunable)
-    widgets.metrics(
-        ("Groups that can shrink", f"{len(graph.prunable)}", "", words.HELP["group"]),
-        ("Units in them", f"{graph.prunable_units:,}", "", words.HELP["unit"]),
-        ("Groups that must stay", f"{frozen}", "", "The reason of each is below."),
-    )
+    stay = f"; {words.plural(frozen, 'group')} must stay, for reasons given below" if frozen else ""
+    shrink = f"**{words.plural(len(graph.prunable), 'group')}** can shrink, with **{graph.prunable_units:,} units**"
+    st.markdown(f"{shrink}{stay}.", help=tip(words.HELP["unit"]))
 
 
 page()

@@ -169,7 +169,10 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
     assert list(app.multiselect(key="opened").options)[:3] == ["blocks.1", "blocks.0", "blocks.1.attention"]
     app.text_input(key="graph_search").set_value("attention").run()
     assert app.session_state["graph_view"] == "Search"
-    assert any("boxes hold “attention”" in element.value for element in app.caption)
+    assert any("nodes hold “attention”" in element.value for element in app.caption)
+    for number in (1, 2):
+        app.button(key="next_hit").click().run()
+        assert any(f"Shown: number {number}." in element.value for element in app.caption)
     app.text_input(key="graph_search").set_value("nosuch").run()
     assert [("“nosuch”" in element.value, element.icon) for element in app.info] == [(True, ":material/search_off:")]
     app.text_input(key="graph_search").set_value("").run()

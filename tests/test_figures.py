@@ -454,6 +454,15 @@ def test_search_rings_what_it_meets_and_shows_the_part_around_it() -> None:
     assert high < 17 < 19 < low
     assert graph.graph_figure(near).layout.height < graph.graph_figure(whole).layout.height
     assert placing.graph_info(network, {}, placement.place(network), search="nothing", focus="search").window is None
+    spots = [placing.graph_info(network, {}, placement.place(network), search="m.1", focus="search", hit=hit).window
+             for hit in range(12)]  # fmt: skip
+    matched = [
+        mark.y for mark in placing.graph_info(network, {}, placement.place(network), search="m.1").nodes if mark.matched
+    ]
+    tops = [max(0, y - 1) for y in matched]
+    assert [spot and spot.top for spot in spots] == [tops[hit % len(tops)] for hit in range(12)], (
+        "one match after another"
+    )
     every = placing.graph_info(network, {}, placement.place(network), search="aten.addmm")
     assert [n.matched for n in every.nodes] == [True] * 42
 

@@ -5,38 +5,55 @@ from __future__ import annotations
 import streamlit as st
 
 from app import names, plain, state, widgets, words
-from app.groups import drawing, grouping, quantized
-from app.model import catalog
+from app.groups import drawing, grouping, overlays, quantized, quantview
+from app.model import catalog, networks
 from app.terms import tip
 from compression.plots import base, placing
 from compression.plots import graph as figures
 
 TALLEST = 760
+CONFIG = {**base.CONFIG, "displayModeBar": True, "modeBarButtons": [["zoomIn2d", "zoomOut2d", "resetScale2d"]]}
+"""Zoom in and out, fit; the drawing is moved by the mouse or a finger."""
 ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
 _FOCUS = {ALL: "", GROUP: "group", SEARCH: "search"}
 
 
-def picture(view: quantized.View, overlay: figures.Overlay | None = None) -> None:
-    """The controls, the graph, its legend; a click on a node selects its group, a click on a module opens it."""
-    subject, network = view.subject, quantized.traced(view)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+def picture(subject: catalog.ChosenModel, network: networks.Network) -> quantized.View:
+    """The tools in a row, the graph, its legend; a click on a node selects its group, a click on a module opens it.
+
+    Returns what is drawn.
+    """
+    with st.container(horizontal=True, vertical_alignment="bottom", key="graph_tools"):
+        tools = st.container(horizontal=True, vertical_alignment="bottom")
+        more = st.popover("More", icon=":material/tune:", help="Quantizers, opened modules, the part that is shown")
+    with more:
+        view = quantview.choose(subject)
+    with tools:
         level, search = _controls(view)
+        overlay = overlays.choose(subject, network)
+    drawn = quantized.traced(view)
+    with more:
         part = _part_shown(search)
-    opened = _opened(subject, level)
+        opened = _opened(subject, level)
     info = placing.graph_info(
-        network.plain,
-        network.node_groups,
+        drawn.plain,
+        drawn.node_groups,
         drawing.placed(view, level, opened),
-        parameters=drawing.parameters(network),
+        parameters=drawing.parameters(drawn),
         selected=state.get("group") or None,
         search=search,
         focus=_FOCUS[part],
+        hit=st.session_state.get("graph_hit"),
     )
     _search_result(info, search)
-    _modules(subject, level, info, opened)
-    shown = f"{subject.model} {view.quantizers} {view.merged} {overlay.title if overlay else ''}"
+    with more:
+        _modules(subject, level, info, opened)
+    shown = f"{subject.model} {view.quantizers} {view.merged} {overlay.title if overlay else ''} {info.window}"
     _chart(info, overlay, f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {part}", subject, level)
-    widgets.table_of(info.rows, "graph", "Boxes as a table")
+    widgets.table_of(info.rows, "graph", "Nodes as a table")
+    if overlay is not None:
+        widgets.table_of(overlay.rows, "overlay")
+    return view
 
 
 def _chart(
@@ -50,15 +67,14 @@ def _chart(
     st.html(figures.legend_html(info))
     fig = figures.graph_figure(info, legend=False, overlay=overlay)
     model = names.model_label(subject.model)
-    alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
-    config = {**base.CONFIG, "displayModeBar": False}
-    with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
+    alt = f"Layered graph of {model}, {len(info.nodes)} nodes. The table below it holds the same."
+    with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True, key="graph_frame"):
         st.plotly_chart(
             plain.figure(fig),
             key=key,
             on_select=lambda: _clicked(key, subject, level),
             selection_mode="points",
-            config=config,
+            config=CONFIG,
             alt=alt,
         )
 
@@ -91,7 +107,7 @@ def _controls(view: quantized.View) -> tuple[grouping.Level, str]:
         keys,
         key="detail",
         format_func=names.__getitem__,
-        width=170,
+        width=150,
         help=tip(
             "Blocks merge the operations of a module into one box, with its units and parameters in sum. Depth "
             "counts the parts of the module's name that are kept apart. Layers leaves out norms, activations and "
@@ -103,7 +119,7 @@ def _controls(view: quantized.View) -> tuple[grouping.Level, str]:
         key="graph_search",
         bind="query-params",
         placeholder="name or kind",
-        width=170,
+        width=150,
         icon=":material/search:",
         on_change=_searched,
         help=tip("Part of a name (layer3.0), of a kind (norm, concat) or of an ATen name (aten.add). Press Enter."),
@@ -114,6 +130,13 @@ def _controls(view: quantized.View) -> tuple[grouping.Level, str]:
 def _searched() -> None:
     text = st.session_state["graph_search"].strip()
     st.session_state["graph_view"] = SEARCH if text else ALL
+    st.session_state["graph_hit"] = None
+
+
+def _next_hit(count: int) -> None:
+    hit = st.session_state.get("graph_hit")
+    st.session_state["graph_hit"] = 0 if hit is None else (hit + 1) % count
+    st.session_state["graph_view"] = SEARCH
 
 
 def _part_shown(search: str) -> str:
@@ -132,10 +155,15 @@ def _search_result(info: placing.GraphInfo, search: str) -> None:
         return
     count = sum(spot.matched for spot in info.nodes)
     if count:
-        st.caption(f"{count:,} of {len(info.nodes):,} boxes hold “{plain.text(search)}”.")
+        hit = st.session_state.get("graph_hit")
+        which = "" if hit is None else f" Shown: number {hit + 1}."
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{count:,} of {len(info.nodes):,} nodes hold “{plain.text(search)}”.{which}", width="content")
+            icon = ":material/arrow_forward:"
+            st.button("Next", key="next_hit", icon=icon, type="tertiary", on_click=_next_hit, args=(count,))
     else:
         st.info(
-            f"No box holds “{plain.text(search)}”. At the detail “Operations” norms, activations and reshapes are "
+            f"No node holds “{plain.text(search)}”. At the detail “Operations” norms, activations and reshapes are "
             "searched too; a kind such as conv or add is found as well.",
             icon=":material/search_off:",
         )

@@ -32,7 +32,7 @@ def choose(subject: catalog.ChosenModel, network: networks.Network) -> Overlay |
         [KIND, *offered],
         key="overlay",
         bind="query-params",
-        width=280,
+        width=180,
         help=tip(
             "Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
             "agree; what the draft on the Budget page asks of it; what the run that is open left of it. A module shows "

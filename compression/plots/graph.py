@@ -44,9 +44,12 @@ def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None =
     fig.add_trace(_rings([n for n in info.nodes if n.matched]))
     left = window.left - 0.6
     right = _room(seen, left) if labels and seen else 0.0
-    fig.update_xaxes(visible=False, range=[left, max(right, window.right + 0.5)], fixedrange=True)
-    fig.update_yaxes(visible=False, range=[window.bottom + 0.6, window.top - 0.6], fixedrange=True)
-    fig.update_layout(margin={"l": 0, "r": 0, "t": 40 if legend else 4, "b": 0}, dragmode=False)
+    fig.update_xaxes(
+        visible=False,
+        range=[left, max(right, window.right + 0.5)],
+    )
+    fig.update_yaxes(visible=False, range=[window.bottom + 0.6, window.top - 0.6])
+    fig.update_layout(margin={"l": 0, "r": 0, "t": 40 if legend else 4, "b": 0}, dragmode="pan")
     fig.update_layout(legend={"y": 1.0, "yanchor": "bottom"})
     return fig
 
@@ -91,7 +94,7 @@ def _nodes(
         x=[n.x for n in nodes],
         y=[n.y for n in nodes],
         mode="markers+text" if labels else "markers",
-        text=["\u00a0\u00a0" + n.label for n in nodes],
+        text=["\u00a0" * (5 if n.matched else 2) + n.label for n in nodes],
         textposition="middle right",
         textfont={"size": 11},
         name=name,

@@ -105,6 +105,7 @@ def graph_info(
     selected: str | None = None,
     search: str = "",
     focus: str = "",
+    hit: int | None = None,
 ) -> GraphInfo:
     """Describe every box.
 
@@ -116,6 +117,7 @@ def graph_info(
         selected: the group to light up.
         search: part of a name, kind or ATen name; what it matches is ringed.
         focus: ``group`` or ``search``: show the part of the drawing around what is lit or matched.
+        hit: with ``search``, around which of the matches alone, counted from 0 and from the beginning again.
     """
     nodes = {node["id"]: node for node in graph["nodes"]}
     facts = boxes.Facts(nodes, {group["id"]: group for group in graph["groups"]}, node_groups, parameters or {})
@@ -124,6 +126,8 @@ def graph_info(
     lit = {mark.id for mark in marks if mark.lit}
     lines = tuple(Line(path, a in lit and b in lit) for (a, b), path in placed.paths.items())
     inside = [m for m in marks if (m.lit if focus == "group" else m.matched if focus == "search" else False)]
+    if hit is not None and focus == "search" and inside:
+        inside = [inside[hit % len(inside)]]
     edges = tuple(placed.paths)
     return GraphInfo(tuple(marks), lines, placed.rows, placed.columns, selected, _window(inside, placed), edges)
 

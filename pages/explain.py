@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import setup, widgets
-from app.explain import explained, explainview, own_input, similarity_view
+from app.explain import explained, explainview, features_view, own_input, similarity_view
 from app.gallery import gallery, galleryview
 from app.runs import bundles
 from compression.errors import CompressionError
@@ -37,9 +37,10 @@ def page() -> None:
     method, count = explainview.controls(run_key)
     try:
         if count:
-            explainview.side_by_side(run, run_key, method, count, macs)
-        else:
-            own_input.draw(run_key, method, macs)
+            first = explainview.side_by_side(run, run_key, method, count, macs)
+            features_view.draw(run, run_key, explained.test_pixels(run_key, first), f"test image {first}")
+        elif (own := own_input.draw(run_key, method, macs)) is not None:
+            features_view.draw(run, run_key, own, "your picture")
     except CompressionError as error:
         widgets.problem(error)
     similarity_view.draw(run, run_key)

@@ -5,7 +5,7 @@ Light methods are computed here, on a few images and one thread; what takes long
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +24,13 @@ from compression.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from compression.explain.comparison import Comparison
+    from compression.explain.features import Features
     from compression.explain.models import Pair, Scan
     from compression.explain.stored import Shown
+    from compression.graph import Graph
 
 Maps = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 Key = tuple[str, int]  # a run's folder, and when its packed weights were written
 
 
@@ -231,6 +234,30 @@ def own_tile(run_key: Key, method: str, pixels: NDArray[np.uint8]) -> tiles.Tile
     )
     names = ["", both.data.classes[before], both.data.classes[after]]
     return tiles.tile_info(None, pixels, (dense, small), METHODS[method].signed, names, spearman(dense, small))
+
+
+def dense_graph(run_key: Key) -> Graph:
+    """The graph of the network that the run began with."""
+    return catalog.traced(catalog.of_budget(RunFolder(run_key[0]).budget())).graph
+
+
+def layers_with_maps(run_key: Key) -> list[str]:
+    """The convolutions that both models have."""
+    from compression.explain import features
+
+    return features.offered(dense_graph(run_key), models(run_key))
+
+
+def features(run_key: Key, graph: Graph, units: Mapping[str, Sequence[int]], layer: str, image: Pixels) -> Features:
+    """What the channels of a layer make of a picture, uint8 [C, H, W].
+
+    Raises:
+        CompressionError: the layer makes no maps, or the run's files do not agree.
+    """
+    from compression.explain import features, own_image
+
+    both = models(run_key)
+    return features.features(both, graph, units, layer, own_image.as_input(image, both))
 
 
 def raw(infos: Sequence[tiles.TileInfo], both_maps: tuple[Maps, Maps]) -> bytes:

@@ -57,8 +57,8 @@ def _explanation(run_key: explained.Key, method: str) -> None:
         st.caption(explainwords.TRUE)
 
 
-def side_by_side(run: str, run_key: explained.Key, method: str, count: int, macs: float) -> None:
-    """The images whose class changed first, each with both maps."""
+def side_by_side(run: str, run_key: explained.Key, method: str, count: int, macs: float) -> int:
+    """The images whose class changed first, each with both maps; returns the place of the first in the test split."""
     answers = explained.scan(run_key, macs)
     images = tuple(answers.order[:count])
     st.subheader("Side by side", anchor=False)
@@ -66,11 +66,11 @@ def side_by_side(run: str, run_key: explained.Key, method: str, count: int, macs
     reason = explained.refusal(run_key, method)
     if reason:
         st.info(f"{METHODS[method].label} says nothing here: {reason}. The other methods do.", icon=":material/block:")
-        return
+        return images[0]
     both_maps = explained.maps(run_key, method, images, macs)
     if both_maps is None:
         _not_yet(run, run_key, method)
-        return
+        return images[0]
     st.caption(explainwords.signs(METHODS[method].signed))
     infos = explained.tile_infos(run_key, method, images, both_maps, macs)
     _tiles(infos, method)
@@ -80,6 +80,7 @@ def side_by_side(run: str, run_key: explained.Key, method: str, count: int, macs
         "Maps as NumPy arrays", lambda: explained.raw(infos, both_maps), file_name=f"{run}-{method}.npz",
         icon=":material/download:", key="maps", on_click="ignore", type="tertiary",
     )  # fmt: skip
+    return images[0]
 
 
 def _found(changed: int, looked: int) -> str:

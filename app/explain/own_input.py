@@ -23,8 +23,11 @@ LARGEST_MB = 20
 MOST_MACS = 4e10  # of all passes that a map takes, while somebody waits
 
 
-def draw(run_key: explained.Key, method: str, macs: float) -> None:
-    """The picture on the left, what both models answer on the right, and which pixels count below."""
+def draw(run_key: explained.Key, method: str, macs: float) -> own_image.Pixels | None:
+    """The picture on the left, what both models answer on the right, and which pixels count below.
+
+    Returns the picture as the models get it.
+    """
     both = explained.models(run_key)
     ways = [DRAW] if both.input[0] == 1 else []
     left, right = st.columns([1, 2], gap="large")
@@ -34,16 +37,17 @@ def draw(run_key: explained.Key, method: str, macs: float) -> None:
             pixels = _pixels(way, run_key, macs)
         except CompressionError as error:
             widgets.problem(error)
-            return
+            return None
     if pixels is None:
         with right:
             st.caption("Both models answer as soon as there is a picture: each with its probabilities, side by side.")
-        return
+        return None
     with left:
         pixels = _flip(pixels, run_key)
     with right:
         _answers(pixels, run_key)
     _maps(pixels, run_key, method, macs)
+    return pixels
 
 
 def _pixels(way: str, run_key: explained.Key, macs: float) -> own_image.Pixels | None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from compression.asks import BitRange, EqualActivationBits
-from compression.errors import CompressionError
 from compression.options import Integer
-from compression.training.options import ActivationOptions, Distill, Ranges, Recalibrate, TrainingOptions, Warmup
+from compression.training.options import (
+    ActivationOptions,
+    Distill,
+    Ranges,
+    Recalibrate,
+    TrainingOptions,
+    Warmup,
+    refuse_options,
+)
 
 TRAINING, SEARCH = "training", "search"
 WEIGHT_BITS = BitRange(
@@ -32,10 +39,13 @@ class AnyBitsOptions(ActivationOptions, TrainingOptions):
     recalibrate: Recalibrate = 100
 
     @model_validator(mode="after")
-    def _check_oscillation(self) -> AnyBitsOptions:
-        """Refuse what is about weights that jump between two values of one grid."""
-        if self.oscillation != "none":
-            raise CompressionError(
-                f"anybits: oscillation {self.oscillation} does not go with weights that have a grid for every bit-width"
-            )
+    def _check(self) -> AnyBitsOptions:
+        """Refuse what is about weights that have one grid at a time."""
+        refuse_options(self, "anybits", _CANNOT)
         return self
+
+
+_CANNOT = {
+    "oscillation": "weights that have a grid for every bit-width",
+    "inherit": "weights that train at all bit-widths together",
+}

@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from app import plain
+from app import explained, plain
 from app.budget import controls, draft, options_form, presets, sparsity
 from app.model import networks
 from compression import methods
@@ -28,7 +28,8 @@ def draw(network: networks.Network) -> None:
     )
     controls.problem()
     method = draft.method()
-    st.caption(method.info.sentence)
+    st.caption(method.info.sentence + explained.paper(method.info.name))
+    explained.lesson(method.info.name)
     presets.buttons(method)
     alternatives = [ask for ask in method.asks if ask.excludes]
     if alternatives:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import streamlit as st
+
 from app import nav, plain
 from compression import methods
 from lessons import contents
-
-
-def paper(method: str) -> str:
-    """The method's paper as Markdown that ends a caption; empty where it has none."""
-    source = methods.get(method).info.paper
-    return f" {plain.text(source)}." if source else ""
 
 
 def entry(method: str) -> contents.Entry | None:
@@ -20,9 +16,15 @@ def entry(method: str) -> contents.Entry | None:
     return next((each for each in contents.CONTENTS if each.name == name), None)
 
 
-def lesson(method: str) -> None:
-    """A link to that lesson, if there is one."""
-    if (chosen := entry(method)) is None:
+def sources(method: str) -> None:
+    """A link to that lesson, and the paper; nothing of what the method does not have."""
+    described, chosen = methods.all_methods().get(method), entry(method)
+    paper = described.info.paper if described is not None else None
+    if chosen is None and not paper:
         return
-    title = contents.text(chosen.name)["Title"]
-    nav.link("learn", f"Lesson {chosen.number}: {title}", lesson=str(chosen.number))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if chosen is not None:
+            title = contents.text(chosen.name)["Title"]
+            nav.link("learn", f"Lesson {chosen.number}: {title}", lesson=str(chosen.number))
+        if paper:
+            st.caption(plain.text(paper), width="content")

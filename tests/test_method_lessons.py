@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from opened import Open, errors, opener, page_text
+from opened import Open, errors, opener
 from written import finished
 
 from app import explained, nav
@@ -48,7 +48,8 @@ def test_the_budget_page_links_to_the_lesson_and_says_the_paper(open_page: Open,
     entry, info = explained.entry(method), methods.get(method).info
     assert entry is not None and entry.name == info.lesson
     assert links(app) == {f"Lesson {entry.number}: {contents.text(entry.name)['Title']}": str(entry.number)}
-    assert (info.paper or "arXiv") in page_text(app) or info.paper is None
+    captions = [caption.value for caption in app.caption]
+    assert info.sentence in captions and (info.paper is None or info.paper in captions)
 
 
 def test_a_run_links_to_the_lesson_of_its_method(open_page: Open, tmp_path: Path) -> None:
@@ -63,6 +64,6 @@ def test_methods_of_others_without_a_lesson_have_no_link(monkeypatch: pytest.Mon
     described = methods.get("ptq")
     for lesson in (None, "no such lesson"):
         monkeypatch.setattr(type(described), "info", dataclasses.replace(described.info, lesson=lesson))
-        explained.lesson("ptq")
-    explained.lesson("not installed")
+        explained.sources("ptq")
+    explained.sources("not installed")
     assert drawn == []

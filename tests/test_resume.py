@@ -118,6 +118,7 @@ BUDGETS = {
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6), options={"unsigned": True}),
     "bsq": GETA.replace(method="bsq", bits=3, activation_bits=6, optimizer="adam", lr=1e-3),
     "hesso": GETA.replace(method="hesso", activation_bits=(6, 6), options={"periods": 3, "saliency_batches": 3}),
+    "anybits frozen": GETA.replace(method="anybits", weight_bits=(2, 4), options={"freeze": True}),
     "qap": GETA.replace(method="qap", bits=3, options={"rounds": 4, "pruning": 0.6, "l1": 1e-3}),
     "qap rewound": GETA.replace(
         method="qap",

@@ -28,8 +28,8 @@ def draw(network: networks.Network) -> None:
     )
     controls.problem()
     method = draft.method()
-    st.caption(method.info.sentence + explained.paper(method.info.name))
-    explained.lesson(method.info.name)
+    st.caption(method.info.sentence)
+    explained.sources(method.info.name)
     presets.buttons(method)
     alternatives = [ask for ask in method.asks if ask.excludes]
     if alternatives:

@@ -33,7 +33,7 @@ def draw(run: str, set_up: nav.SetUp) -> None:
     sweep, children = runlog.is_sweep(run), runlog.children(run)
     back_to_sweep(info)
     heading(now, info, sweep)
-    explained.lesson(now.method)
+    explained.sources(now.method)
     if gallery.is_gallery(run):
         galleryview.about(gallery.find(run))
     front(now, infos, children, sweep)

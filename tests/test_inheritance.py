@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_trainer import DATA, TRAINED, run, setup_of, under_quantizers
+from test_trainer import DATA, TRAINED, Watching, run, setup_of, under_quantizers
 from torch import nn
 
 from compression import methods
@@ -217,3 +218,19 @@ def test_ranges_refitted_by_rounds_of_pruning_are_those_of_the_present_bits() ->
     for table in tables.layers:
         step = float(best_steps(Survivors(table, 0, lowest=0), (5,))[0][0])
         assert float(ladder.steps[4][table.name]) == pytest.approx(step, rel=1e-3)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.4])
+def test_the_rate_has_a_whole_schedule_at_each_width(warmup: float) -> None:
+    """Three rungs of 5 steps, each with the cosine (after a warm-up of 2 steps) in closed form."""
+    work = setup_of("opq", DATA, inherit=2, lr_warmup=warmup)
+    watching = Watching(work)
+    run(work, watching)
+
+    def rate(p: float) -> float:
+        if p < warmup:
+            return p / warmup
+        return 0.5 * (1 + math.cos(math.pi * (p - warmup) / (1 - warmup)))
+
+    expected = [0.02 * rate((step % 5) / 5) for step in range(15)]
+    assert watching.rates == pytest.approx(expected)

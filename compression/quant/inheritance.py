@@ -60,7 +60,7 @@ class Inheritance:
         """
         self.starts = {first + rung * (last - first) // (extra + 1): extra - rung for rung in range(extra + 1)}
         self.extra = self.starts[first]
-        self._changed = changed
+        self._last, self._changed = last, changed
         self._finals: dict[Inheriting, int] = {}
         weights = weight_quantizers(model)
         for name, quantizer in (*weights.items(), *activation_quantizers(model).items()):
@@ -79,6 +79,12 @@ class Inheritance:
     def last_start(self) -> int:
         """The step from which on all bit-widths are final."""
         return max(self.starts)
+
+    def position(self, step: int) -> float:
+        """Where ``step`` lies in its rung, from 0 up to 1: each is a training by itself."""
+        begin = max(start for start in self.starts if start <= step)
+        end = min((start for start in self.starts if start > step), default=self._last)
+        return (step - begin) / (end - begin)
 
     def bits(self, quantizer: Inheriting) -> int:
         """What the present rung gives it."""

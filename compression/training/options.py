@@ -54,8 +54,9 @@ Inherit = Annotated[
         ge=0,
         le=14,
         description="So many bits more than it is to have does every layer begin with, and loses them one by one, in "
-        "equal shares of the steps that train the quantized network: fewer bits start from the weights and the doubled "
-        "steps of more (bit inheritance). 0 trains at the final bits only.",
+        "equal shares of the steps that train the quantized network, each with a whole schedule of the learning rate "
+        "unless lr_restart says otherwise: fewer bits start from the weights and the doubled steps of more (bit "
+        "inheritance). 0 trains at the final bits only.",
     ),
 ]
 Ema = Annotated[

@@ -172,12 +172,17 @@ class SectionSteps:
         return result
 
     def _share_of_rate(self, step: int) -> float:
-        """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it."""
+        """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it.
+
+        At each bit-width of bit inheritance the schedule begins anew.
+        """
         kind, options, section = self.setup.budget.lr_schedule, self.options, self.section
         position = section.position(step)
         if self.ends_run and isinstance(options, StagedTrainingOptions) and options.lr_restart > 0:
             begin = section.position(section.last_stage)
             return restarted_rate(1.0, position, kind, options.lr_warmup, begin, options.lr_restart)
+        if self.inheritance is not None:
+            position = self.inheritance.position(step)
         return learning_rate(1.0, position, kind, options.lr_warmup)
 
     def store_average(self) -> None:

@@ -19,8 +19,9 @@ from compression import methods
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
+from compression.methods.anybits.freezing import Freezing, instability
 from compression.methods.anybits.run import EveryWidth
-from compression.methods.anybits.search import averages, mixture
+from compression.methods.anybits.search import ORIGINAL, averages, mixture
 from compression.pack import integers, unpack
 from compression.quant.integers import IntegerWeight
 from compression.quant.nested import NestedWeight
@@ -264,3 +265,73 @@ def test_the_page_answers_at_once_at_fewer_bits(
         linked = open_page(name, run=folder.id, model=result["model"], data=folder.budget().data, read_at="3")
         sizes = [metric.value for metric in linked.metric]
         assert f"{first['bytes'] / 1000:.2f} kB" in sizes or f"{first['bytes'] / 1000:.1f} kB" in sizes, name
+
+
+def test_instability_by_counting() -> None:
+    """A layer made by hand, q = 1: at 2 bits the only edge is ½, at 3 bits there are ¼, ½ and ¾."""
+    weight = torch.tensor([0.0, 0.02, 0.125, 0.23, 0.27, 0.45, 0.56, -0.57, -0.75, 0.99, 1.5])
+    near_half = [0.45, 0.56]  # within 1/16
+    near_any = [0.23, 0.27, 0.75]  # within 1/32 of ¼, ½ or ¾; 0 and q are no edges
+    clip = torch.tensor(1.0)
+    assert instability(weight, clip, [2]) == pytest.approx(len(near_half) / 11 / 2)
+    assert instability(weight, clip, [3]) == pytest.approx(len(near_any) / 11 / 3)
+    assert instability(weight, clip, [2, 3]) == pytest.approx((2 / 22 + 3 / 33) / 2)
+    assert instability(3 * weight, 3 * clip, [2, 3]) == pytest.approx((2 / 22 + 3 / 33) / 2)
+
+
+def freezing(total: int = 300) -> tuple[Freezing, dict[str, torch.Tensor]]:
+    """Ten layers of one weight each at 2 to 4 bits, and an eleventh that has but one width."""
+    model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(11)))
+    served = {str(index): [2, 3, 4] if index < 10 else [2] for index in range(11)}
+    attach(model, served)
+    quantizers = nested_quantizers(model)
+    for quantizer in quantizers.values():
+        quantizer.clip.data.fill_(1.0)
+    weights = {name: model.get_submodule(name).get_parameter(ORIGINAL) for name in quantizers}
+    for weight in weights.values():
+        weight.data.fill_(0.3)  # near no edge
+    return Freezing(quantizers, weights, served, total), weights
+
+
+def test_unstable_layers_train_without_their_fewest_bits_until_others_are_worse() -> None:
+    chosen, weights = freezing()
+    for name in "37":
+        weights[name].data.fill_(0.5)
+    chosen.before_step(0)
+    assert not chosen.frozen, "the first choice comes after 4 % of the run"
+    chosen.before_step(12)
+    assert {"3", "7"} <= chosen.frozen and len(chosen.frozen) == 4, "just below half of ten"
+    assert chosen.widths("3") == [3, 4] and chosen.widths("10") == [2]
+    weights["3"].data.fill_(0.3)
+    weights["10"].data.fill_(0.5)
+    chosen.before_step(13)
+    assert "3" in chosen.frozen, "it is not yet time"
+    chosen.before_step(160)
+    assert chosen.frozen >= {"7"} and len(chosen.frozen) == 2 and "10" not in chosen.frozen
+    other, _ = freezing()
+    other.load_state_dict(chosen.state_dict())
+    assert other.frozen == chosen.frozen and other.choices == chosen.choices
+
+
+def test_when_and_how_many_layers_are_frozen() -> None:
+    """As published for 150 epochs: from 6 on every 2, after 72 % every 15; half, by a cosine to a fifth at 75."""
+    chosen, _ = freezing(150)
+    due = [step for step in range(150) if chosen.due(step)]
+    assert due == [*range(6, 108, 2), 111, 126, 141]
+    assert [chosen.share(step) for step in (0, 75, 149)] == pytest.approx([0.5, 0.2, 0.2])
+    assert chosen.share(25) == pytest.approx(0.2 + 0.15 * (1 + math.cos(math.pi / 3)))
+
+
+def test_training_reads_what_is_not_frozen() -> None:
+    model = network()
+    served = {"conv1": [2, 3, 4], "linear": [2, 3]}
+    attach(model, served)
+    quantizers = nested_quantizers(model)
+    weights = {name: model.get_submodule(name).get_parameter(ORIGINAL) for name in quantizers}
+    unstable = Freezing(quantizers, weights, served, 100)
+    unstable.frozen = frozenset({"conv1"})
+    inputs, optimizer = SimpleNamespace(step=lambda lr: None), torch.optim.SGD(model.parameters(), lr=0.1)
+    algorithm = EveryWidth(quantizers, served, inputs, optimizer, 0.1, 3, unstable)  # type: ignore[arg-type]
+    assert algorithm.widths(1) == {"conv1": 3, "linear": 2}
+    drawn = {tuple(algorithm.widths(step).values()) for step in range(400) if step % 4 > 1}
+    assert drawn == set(itertools.product([3, 4], [2, 3]))

@@ -118,6 +118,7 @@ BUDGETS = {
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6), options={"unsigned": True}),
     "bsq": GETA.replace(method="bsq", bits=3, activation_bits=6, optimizer="adam", lr=1e-3),
     "hesso": GETA.replace(method="hesso", activation_bits=(6, 6), options={"periods": 3, "saliency_batches": 3}),
+    "anybits frozen": GETA.replace(method="anybits", weight_bits=(2, 4), options={"freeze": True}),
     "qap": GETA.replace(method="qap", bits=3, options={"rounds": 4, "pruning": 0.6, "l1": 1e-3}),
     "qap rewound": GETA.replace(
         method="qap",
@@ -129,13 +130,16 @@ BUDGETS = {
 }
 EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmup": 0.2, "recalibrate": 3}
 EVERY |= {"distill_features": 0.3, "distill_rise": "rising", "ends": "eight", "oscillation": "freeze"}
+EVERY |= {"inherit": 2}
 CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "movement": 0.5}, "cost": "parameters"}
 CHOOSING |= {"lr_restart": 1.5}
 REFUSED = {
-    "pq": {"oscillation": "none"},  # a block of a book is the mean of many weights
-    "anybits": {"oscillation": "none"},  # a weight has a grid for every bit-width
-    "codeq": {"oscillation": "none"},  # levels begin at a threshold
-    "hesso": {"oscillation": "none", "noise": 1.0},  # there are no quantizers while it trains
+    "geta": {"inherit": 0},  # bits are learned
+    "bsq": {"inherit": 0},  # bits are learned
+    "pq": {"oscillation": "none", "inherit": 0},  # a block of a book is the mean of many weights
+    "anybits": {"oscillation": "none", "inherit": 0},  # a weight has a grid for every bit-width
+    "codeq": {"oscillation": "none", "inherit": 0},  # levels begin at a threshold
+    "hesso": {"oscillation": "none", "noise": 1.0, "inherit": 0},  # there are no quantizers while it trains
 }
 for each in [name for name, method in methods.all_methods().items() if method.info.trains]:
     offered = {option.name for option in methods.get(each).Config.table()}

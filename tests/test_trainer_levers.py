@@ -51,6 +51,7 @@ def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
 
     off = {"distill_features": 0.0, "distill_rise": "constant", "oscillation": "none", "ends": "same"}
     for name in TRAINED:
+        assert methods.get(name).Config().model_dump()["inherit"] == 0
         assert off.items() <= methods.get(name).Config().model_dump().items()
     off["lr_restart"] = 0.0
     for name in ("geta", "sequential"):

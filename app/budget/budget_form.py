@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from app import plain
+from app import explained, plain
 from app.budget import controls, draft, options_form, presets, sparsity
 from app.model import networks
 from compression import methods
@@ -29,6 +29,7 @@ def draw(network: networks.Network) -> None:
     controls.problem()
     method = draft.method()
     st.caption(method.info.sentence)
+    explained.sources(method.info.name)
     presets.buttons(method)
     alternatives = [ask for ask in method.asks if ask.excludes]
     if alternatives:

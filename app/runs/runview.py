@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import names, nav, plain, state, widgets, words
+from app import explained, names, nav, plain, state, widgets, words
 from app.gallery import gallery, galleryview
 from app.runs import jointview, outcome, pictureview, precisionview, runbuttons, runlog, unitview, view_model
 from app.terms import tip
@@ -33,6 +33,7 @@ def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
     sweep, children = runlog.is_sweep(run), runlog.children(run)
     back_to_sweep(info)
     heading(now, info, sweep)
+    explained.sources(now.method)
     if gallery.is_gallery(run):
         galleryview.about(gallery.find(run))
     front(now, infos, children, sweep)

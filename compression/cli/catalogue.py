@@ -41,7 +41,7 @@ def methods(method: One = "", /, *, json: Json = None) -> None:
     if method:
         value: Any = registry.get(method).to_dict()
         rows = [{"name": name, **option, "values": _values(option)} for name, option in value["options"].items()]
-        text = f"{value['label']}: {value['sentence']}\n\n{columns(OPTIONS, rows)}"
+        text = f"{value['label']}: {value['sentence']}{_sources(value)}\n\n{columns(OPTIONS, rows)}"
     else:
         value = [each.to_dict() for each in registry.all_methods().values()]
         asks = [" ".join(ask["option"] or ask["field"] for ask in each["asks"]) for each in value]
@@ -61,6 +61,11 @@ def tasks(*, json: Json = None) -> None:
         for task, metric in METRIC_OF_TASK.items()
     ]
     answer(listed, columns(TASKS, listed), json)
+
+
+def _sources(method: dict[str, Any]) -> str:
+    paper = f" Paper: {method['paper']}." if method["paper"] else ""
+    return paper + (f" Lesson: {method['lesson']}, on the app's page Learn." if method["lesson"] else "")
 
 
 def _values(option: dict[str, Any]) -> str:

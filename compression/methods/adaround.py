@@ -66,6 +66,7 @@ class AdaRound(LayerwiseMethod):
         "changes least for a few inputs without labels.",
         family="quantization",
         slot=7,
+        lesson="following",
         stages=LAYERWISE_STAGES,
         paper="arXiv 2004.10568",
         trains=False,

@@ -53,7 +53,8 @@ class Info:
 
     ``sentence``: what it does, one sentence in Markdown. ``family``: what it changes. ``slot``: its place in lists
     and in the palette, whose colours and markers the theme owns. ``trains``: whether it takes training steps, unless
-    the options of a budget say otherwise (:meth:`Method.trains`).
+    the options of a budget say otherwise (:meth:`Method.trains`). ``lesson``: the folder in ``lessons/`` that explains
+    it best, to which pages link.
     ``views``: kinds of events that the page of a run has a view for.
     """
 
@@ -64,6 +65,7 @@ class Info:
     slot: int
     stages: tuple[Stage, ...] = ()
     paper: str | None = None
+    lesson: str | None = None
     trains: bool = True
     views: tuple[str, ...] = ()
 
@@ -312,6 +314,7 @@ class Method(ABC):
             "label": info.label,
             "sentence": info.sentence,
             "paper": info.paper,
+            "lesson": info.lesson,
             "family": info.family,
             "trains": info.trains,
             "asks": [{"field": ask.field, "option": ask.option, "help": ask.help} for ask in self.asks],

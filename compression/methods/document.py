@@ -26,11 +26,12 @@ def markdown() -> str:
 def _section(method: Method) -> str:
     info = method.info
     source = f" ({info.paper})" if info.paper else ""
+    lesson = f" Explained in the lesson [{info.lesson}](../lessons/{info.lesson}/text.md)." if info.lesson else ""
     training = "trains" if info.trains else "does not train"
     lines = [
         f"## {info.label} (`{info.name}`)",
         "",
-        f"{info.sentence} {info.family.capitalize()}{source}; {training}.",
+        f"{info.sentence} {info.family.capitalize()}{source}; {training}.{lesson}",
         "",
         _table(("ask", "command line", "default", ""), [_ask(ask) for ask in method.asks]),
     ]

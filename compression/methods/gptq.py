@@ -39,6 +39,7 @@ class Gptq(LayerwiseMethod):
         "error, as a few inputs without labels show it.",
         family="quantization",
         slot=5,
+        lesson="following",
         stages=LAYERWISE_STAGES,
         paper="arXiv 2210.17323",
         trains=False,

@@ -43,6 +43,7 @@ class Magnitude(Method):
         sentence="**Magnitude** sets the smallest weights of the network to zero and gives all layers the same bits.",
         family="unstructured",
         slot=3,
+        lesson="waterline",
         stages=ALLOCATED_STAGES,
     )
     asks = (SPARSITY, WEIGHT_BITS)

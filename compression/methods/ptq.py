@@ -93,6 +93,7 @@ class Ptq(Method):
         "or trained, it takes seconds.",
         family="quantization",
         slot=4,
+        lesson="rounding",
         stages=(
             Stage("calibration", "Calibration", 0),
             Stage("rounding", "Rounding", 1),

@@ -74,6 +74,7 @@ class Riq(Method):
         "entropy-coded weights take; nothing is removed or trained.",
         family="quantization",
         slot=8,
+        lesson="norms",
         stages=(
             Stage("search", "Search", 0),
             Stage("rounding", "Rounding", 1),

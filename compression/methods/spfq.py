@@ -36,6 +36,7 @@ class Spfq(LayerwiseMethod):
         "output error made so far becomes as small as it can.",
         family="quantization",
         slot=6,
+        lesson="following",
         stages=LAYERWISE_STAGES,
         paper="arXiv 2309.10975",
         trains=False,

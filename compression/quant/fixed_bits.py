@@ -32,6 +32,10 @@ class FixedBits:
         self._held = [(quantizer, bits) for quantizer, bits in quantizers.values() if isinstance(quantizer, Quantizer)]
         self.hold()
 
+    def read_bits(self) -> None:
+        """Hold every quantizer to the whole bit-width that it has now: it was set from outside."""
+        self._held = [(quantizer, round(quantizer.bits())) for quantizer, _ in self._held]
+
     def train(self, mode: bool = True) -> None:
         """Whether the scalars collect gradients: off while an optimizer is created that must not train them."""
         for quantizer, _ in self._held:

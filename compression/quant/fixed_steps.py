@@ -86,6 +86,11 @@ class FixedQuantizer(nn.Module):
         """The bit-width b with Q = 2^(b-1) - 1."""
         return math.log2(self.levels + 1) + 1.0
 
+    def set_bits(self, bits: int) -> None:
+        """Give the grid the levels of so many bits; Δ, mask and offset stay."""
+        self.grid[0] = levels_of(bits)
+        self._read_grid()
+
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         offset = f", offset={_span(self.offset)}" if self.shifted else ""

@@ -39,6 +39,10 @@ class TrainedSteps:
         for quantizer in self._all():
             quantizer.requires_grad_(mode)
 
+    def read_bits(self) -> None:
+        """Hold every quantizer of inputs to the whole bit-width that it has now: it was set from outside."""
+        self._of_inputs = [(quantizer, round(quantizer.bits())) for quantizer, _ in self._of_inputs]
+
     @torch.no_grad()
     def hold(self) -> None:
         """Bring steps back above 0, and clipping bounds to N Δ: after they were averaged, or changed from outside."""

@@ -33,6 +33,12 @@ class WeightAverage:
         torch._foreach_lerp_(self._averages, self._tensors, 1 - decay)
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Forget all steps: what the weights stand for has changed."""
+        self.steps = 0
+        torch._foreach_copy_(self._averages, self._tensors)
+
+    @torch.no_grad()
     def store(self) -> None:
         """Put the average in the place of the weights; what is exactly 0 now (pruned, removed) stays 0."""
         for tensor, average in zip(self._tensors, self._averages, strict=True):

@@ -68,13 +68,13 @@ def attach_nearest(
         exponent={layer for layer, width in widths.weights.items() if width == 2} if free_threshold else False,
         unsigned=setup.graph.nonnegative_inputs if unsigned else (),
     )
-    fit_nearest(model, tables, widths)
+    fit_nearest(model, tables, widths.weights)
     return FixedBits(model, widths.weights, inputs)
 
 
-def fit_nearest(model: nn.Module, tables: LayerTables, widths: Widths) -> None:
+def fit_nearest(model: nn.Module, tables: LayerTables, widths: Mapping[str, int]) -> None:
     """Give the quantizers on these weights the ranges at which rounding them to nearest has the least squared error."""
-    for layer in rounding(tables, {table.name: widths.weights[table.name] for table in tables.layers}).layers:
+    for layer in rounding(tables, {table.name: widths[table.name] for table in tables.layers}).layers:
         set_range(model, layer)
 
 
@@ -111,3 +111,7 @@ class FixedWidths(Algorithm):
     def restore(self) -> None:
         """The averaged clipping bounds get the steps of their bit-widths."""
         self.bits.hold()
+
+    def bits_changed(self) -> None:
+        """Clipping bounds are trained at the present bit-widths from here on."""
+        self.bits.read_bits()

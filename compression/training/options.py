@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from compression.errors import CompressionError
 from compression.options import Integer, Option, Options, Real
 from compression.reading import Flag
 
@@ -45,6 +46,17 @@ Noise = Annotated[
         le=1,
         description="Share of each layer's weights, drawn anew in every step, that is quantized while training; 1 "
         "quantizes them all.",
+    ),
+]
+Inherit = Annotated[
+    Integer,
+    Field(
+        ge=0,
+        le=14,
+        description="So many bits more than it is to have does every layer begin with, and loses them one by one, in "
+        "equal shares of the steps that train the quantized network, each with a whole schedule of the learning rate "
+        "unless lr_restart says otherwise: fewer bits start from the weights and the doubled steps of more (bit "
+        "inheritance). 0 trains at the final bits only.",
     ),
 ]
 Ema = Annotated[
@@ -151,6 +163,7 @@ class TrainingOptions(QuantizationOptions):
     distill_features: DistillFeatures = 0.0
     distill_rise: DistillRise = "constant"
     noise: Noise = 1.0
+    inherit: Inherit = 0
     ema: Ema = 0.0
     lr_warmup: Warmup = 0.0
     recalibrate: Recalibrate = 0
@@ -165,6 +178,18 @@ class TrainingOptions(QuantizationOptions):
             return max(i for i, kind in enumerate(models) if option.name in kind.model_fields)
 
         return tuple(sorted(super().table(), key=origin))
+
+
+def refuse_options(options: TrainingOptions, method: str, reasons: Mapping[str, str]) -> None:
+    """Refuse options of all trained methods that one of them cannot follow; ``reasons``: option → what is in its way.
+
+    Raises:
+        CompressionError: naming the option that is turned on.
+    """
+    for name, reason in reasons.items():
+        value = getattr(options, name)
+        if value != type(options).model_fields[name].default:
+            raise CompressionError(f"{method}: {name} {value} does not go with {reason}")
 
 
 class StagedTrainingOptions(TrainingOptions):

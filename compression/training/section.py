@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from compression.quant.inheritance import Inheritance
 from compression.quant.noise import QuantizationNoise
 from compression.training.average import WeightAverage
 from compression.training.distill import Distillation
@@ -36,6 +37,9 @@ class Algorithm:
 
     def restore(self) -> None:
         """The weights were replaced by their average: bring quantizers back onto their bit-widths."""
+
+    def bits_changed(self) -> None:
+        """Whole bit-widths were set anew: keep quantizers at those that they have now."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,18 @@ class SectionSteps:
         self.recipe, self.options, self.goal, self.ends_run = recipe, options, goal, ends_run
         self.rates: list[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.noise = QuantizationNoise(model, options.noise, setup.budget.seed) if options.noise < 1 else None
+        rungs, first, last = options.inherit if ends_run else 0, section.first, section.last
+        self.inheritance = Inheritance(model, rungs, first, last, algorithm.bits_changed) if rungs else None
         self.average = WeightAverage(model, options.ema) if ends_run and options.ema > 0 else None
-        remedy, first, last = options.oscillation, section.last_stage, section.last
+        remedy, final = options.oscillation, section.last_stage
+        if self.inheritance is not None:
+            final = max(final, self.inheritance.last_start)
         watches = ends_run and remedy != "none"
-        self.oscillation = Oscillation(model, remedy, first, last) if watches else None
+        self.oscillation = Oscillation(model, remedy, final, last) if watches else None
         self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, **section.parts}
         added: dict[str, Stateful | None] = {
             "noise": self.noise,
+            "inheritance": self.inheritance,
             "average": self.average,
             "oscillation": self.oscillation,
         }
@@ -137,6 +146,8 @@ class SectionSteps:
         model, optimizer = self.setup.model, self.section.optimizer
         if self.goal is not None:
             self.goal.progress = step.fraction
+        if self.inheritance is not None and self.inheritance.before_step(step.index) and self.average is not None:
+            self.average.restart()
         self.algorithm.before_step(step.index)
         # 1. The learning rate of this step, as a share of each parameter group's own
         share = self._share_of_rate(step.index)
@@ -161,12 +172,17 @@ class SectionSteps:
         return result
 
     def _share_of_rate(self, step: int) -> float:
-        """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it."""
+        """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it.
+
+        At each bit-width of bit inheritance the schedule begins anew.
+        """
         kind, options, section = self.setup.budget.lr_schedule, self.options, self.section
         position = section.position(step)
         if self.ends_run and isinstance(options, StagedTrainingOptions) and options.lr_restart > 0:
             begin = section.position(section.last_stage)
             return restarted_rate(1.0, position, kind, options.lr_warmup, begin, options.lr_restart)
+        if self.inheritance is not None:
+            position = self.inheritance.position(step)
         return learning_rate(1.0, position, kind, options.lr_warmup)
 
     def store_average(self) -> None:

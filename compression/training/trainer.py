@@ -83,6 +83,8 @@ class Trainer:
             if step.index in section.stages:
                 self._report_stage(section, step.index)
             loss, score = sequence.take(step)
+            if sequence.inheritance is not None and step.index in sequence.inheritance.starts:
+                report.log(str(sequence.inheritance))
             lr, done = section.optimizer.param_groups[0]["lr"], step.index + 1
             report.step(done, self._epoch(done), loss=loss, score=score, lr=lr)
             algorithm.report(step.index, report)

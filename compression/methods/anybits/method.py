@@ -21,6 +21,7 @@ class AnyBits(Method):
         "weights, and how many are used is chosen after the run.",
         family="quantization",
         slot=16,
+        lesson="spending",
         stages=(Stage(TRAINING, "Training at all widths", 3), Stage(SEARCH, "Search", 0)),
         paper="arXiv 2212.05326",
     )

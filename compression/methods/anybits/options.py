@@ -5,9 +5,17 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from compression.asks import BitRange, EqualActivationBits
-from compression.errors import CompressionError
 from compression.options import Integer
-from compression.training.options import ActivationOptions, Distill, Ranges, Recalibrate, TrainingOptions, Warmup
+from compression.reading import Flag
+from compression.training.options import (
+    ActivationOptions,
+    Distill,
+    Ranges,
+    Recalibrate,
+    TrainingOptions,
+    Warmup,
+    refuse_options,
+)
 
 TRAINING, SEARCH = "training", "search"
 WEIGHT_BITS = BitRange(
@@ -26,16 +34,26 @@ class AnyBitsOptions(ActivationOptions, TrainingOptions):
         description="Validation examples on which it is measured, with forward passes only, what fewer bits in each "
         "layer cost, and which mixture of bit-widths is best; fewer where one takes much arithmetic.",
     )
+    freeze: Flag = Field(
+        False,
+        description="Layers whose weights lie most often near the edge between two levels train without their fewest "
+        "bits for a while: half of the layers at first, a fifth in the end. All bit-widths are searched as ever. With "
+        "ResNet-8 on digits (2 to 8 bits, 4 epochs, two seeds) it helps from 2.5 bits on (97.4 % instead of 96.8 % at "
+        "3) and costs at the fewest (95.5 % instead of 96.1 % at 2).",
+    )
     ranges: Ranges = "percentile"
     distill: Distill = 0.9
     lr_warmup: Warmup = 0.02
     recalibrate: Recalibrate = 100
 
     @model_validator(mode="after")
-    def _check_oscillation(self) -> AnyBitsOptions:
-        """Refuse what is about weights that jump between two values of one grid."""
-        if self.oscillation != "none":
-            raise CompressionError(
-                f"anybits: oscillation {self.oscillation} does not go with weights that have a grid for every bit-width"
-            )
+    def _check(self) -> AnyBitsOptions:
+        """Refuse what is about weights that have one grid at a time."""
+        refuse_options(self, "anybits", _CANNOT)
         return self
+
+
+_CANNOT = {
+    "oscillation": "weights that have a grid for every bit-width",
+    "inherit": "weights that train at all bit-widths together",
+}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from compression.methods.anybits.freezing import Freezing
 from compression.methods.anybits.options import ACTIVATION_BITS, SEARCH, TRAINING, WEIGHT_BITS, AnyBitsOptions
-from compression.methods.anybits.search import search
+from compression.methods.anybits.search import ORIGINAL, search
 from compression.quant.attach import attach_ranges, quantizable_layers
 from compression.quant.calibrate import input_ranges
 from compression.quant.fixed_bits import FixedBits
@@ -18,6 +19,7 @@ from compression.quant.nested_quantizer import NestedQuantizer, attach, nested_q
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate, make_optimizer
 from compression.training.measure import curve_images
 from compression.training.preparation import calibration_batches
+from compression.training.resume import Stateful
 from compression.training.setup import Compressed, Reporter, Setup
 from compression.training.trainer import Algorithm, Section, Trainer
 
@@ -44,8 +46,14 @@ def run(setup: Setup, report: Reporter, options: AnyBitsOptions) -> Compressed:
     inputs.train(False)
     optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay)
     inputs.train()
-    algorithm = EveryWidth(nested_quantizers(model), served, inputs, optimizer, rate, budget.seed)
-    trainer.train(Section(TRAINING, optimizer, 0, trainer.total), algorithm)
+    quantizers = nested_quantizers(model)
+    weights = {name: model.get_submodule(name).get_parameter(ORIGINAL) for name in quantizers}
+    freezing = Freezing(quantizers, weights, served, trainer.total) if options.freeze else None
+    algorithm = EveryWidth(quantizers, served, inputs, optimizer, rate, budget.seed, freezing)
+    parts: dict[str, Stateful] = {} if freezing is None else {"freezing": freezing}
+    trainer.train(Section(TRAINING, optimizer, 0, trainer.total, parts=parts), algorithm)
+    if freezing is not None:
+        report.log(f"frozen last: {', '.join(sorted(freezing.frozen)) or 'no layer'} ({freezing.choices} choices)")
     # 3. What fewer bits cost, by forward passes only
     report.phase(SEARCH, trainer.total, budget.epochs)
     examples = min(options.search_examples, curve_images(setup.graph))
@@ -83,7 +91,8 @@ class EveryWidth(Algorithm):
     """One pass a step: all layers at their most bits, all at their fewest, then twice a width drawn for each layer.
 
     The ends are what all others lie between ("sandwich"); layers at different widths in one pass are what makes
-    mixtures work later. Between steps every layer is at its most bits.
+    mixtures work later. Between steps every layer is at its most bits. With ``freezing`` unstable layers leave their
+    fewest bits out.
     """
 
     quantizers: Mapping[str, NestedQuantizer]
@@ -92,19 +101,25 @@ class EveryWidth(Algorithm):
     optimizer: torch.optim.Optimizer
     base: float
     seed: int
+    freezing: Freezing | None = None
 
     def before_step(self, step: int) -> None:
-        """Read the weights at the widths of this step: they depend on seed and step alone."""
+        """Read the weights at the widths of this step: they depend on seed, step and what is frozen alone."""
+        if self.freezing is not None:
+            self.freezing.before_step(step)
         self._read(self.widths(step))
 
     def widths(self, step: int) -> Widths:
         """Layer → bits in ``step``."""
         turn = step % 4
+        served = self.served
+        if self.freezing is not None:
+            served = {name: self.freezing.widths(name) for name in self.quantizers}
         if turn < 2:
-            return {name: (max, min)[turn](self.served[name]) for name in self.quantizers}
+            return {name: (max, min)[turn](served[name]) for name in self.quantizers}
         drawn = np.random.default_rng((self.seed, step)).random(len(self.quantizers))
         shares = zip(self.quantizers, drawn, strict=True)
-        return {name: self.served[name][int(share * len(self.served[name]))] for name, share in shares}
+        return {name: served[name][int(share * len(served[name]))] for name, share in shares}
 
     def after_step(self, step: int) -> None:
         """Train the ranges of activations, keep those of weights above 0, and go back to the most bits."""

@@ -33,6 +33,7 @@ class Bsq(Method):
         "layer's bit-width.",
         family="quantization",
         slot=15,
+        lesson="spending",
         stages=(Stage(SPARSIFICATION, "Bit sparsity", 2), Stage(FINE_TUNING, "Fine-tuning", 3)),
         paper="arXiv 2102.10462",
     )

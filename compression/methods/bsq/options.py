@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.asks import (
     WEIGHT_BITS,
@@ -20,7 +20,7 @@ from compression.asks import (
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 from compression.options import Integer, Real
-from compression.training.options import ActivationOptions, Ranges, StagedTrainingOptions
+from compression.training.options import ActivationOptions, Ranges, StagedTrainingOptions, refuse_options
 
 SPARSIFICATION, FINE_TUNING = "sparsification", "fine-tuning"
 MOST_PLANES = 8
@@ -63,6 +63,12 @@ class BsqOptions(ActivationOptions, StagedTrainingOptions):
         0.6, ge=0.05, le=0.95, description="The share of the run that trains bit planes; the rest trains at fixed bits."
     )
     ranges: Ranges = "percentile"
+
+    @model_validator(mode="after")
+    def _check(self) -> BsqOptions:
+        """Refuse what sets bit-widths from outside."""
+        refuse_options(self, "bsq", {"inherit": "bits that are learned: planes are dropped as they die"})
+        return self
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Cc(Method):
         "until a share of the arithmetic is saved, then trains what remains.",
         family="low-rank",
         slot=11,
+        lesson="rank",
         stages=ALLOCATED_STAGES,
         paper="arXiv 2105.11228",
     )

@@ -22,6 +22,7 @@ class Codeq(Method):
         "others rounded.",
         family="unstructured",
         slot=17,
+        lesson="waterline",
         stages=(Stage(LEARNING, "Thresholds are learned", 2), Stage(FINE_TUNING, "Fine-tuning", 3)),
         paper="arXiv 2512.12981",
     )

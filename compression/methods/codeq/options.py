@@ -5,9 +5,8 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from compression.asks import WEIGHTS, EqualBits, QuantizerRate, Sparsity
-from compression.errors import CompressionError
 from compression.options import Real
-from compression.training.options import TrainingOptions
+from compression.training.options import TrainingOptions, refuse_options
 
 LEARNING, FINE_TUNING = "learning", "fine-tuning"
 SPARSITY, WEIGHT_BITS, RATE = Sparsity(target=WEIGHTS), EqualBits(), QuantizerRate()
@@ -25,11 +24,13 @@ class CodeqOptions(TrainingOptions):
     )
 
     @model_validator(mode="after")
-    def _check_oscillation(self) -> CodeqOptions:
-        """Refuse what is about weights that jump between multiples of a step."""
-        if self.oscillation != "none":
-            raise CompressionError(
-                f"codeq: oscillation {self.oscillation} does not go with levels that begin at a threshold and are no "
-                "multiples of the step"
-            )
+    def _check(self) -> CodeqOptions:
+        """Refuse what is about weights that are multiples of a step."""
+        refuse_options(self, "codeq", _CANNOT)
         return self
+
+
+_CANNOT = {
+    "oscillation": "levels that begin at a threshold and are no multiples of the step",
+    "inherit": "levels that begin at a threshold: the step follows from it and from the largest weight",
+}

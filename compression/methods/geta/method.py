@@ -36,6 +36,7 @@ class Geta(Method):
         sentence="**GETA** removes whole channels and learns each layer's bit-width while it trains.",
         family="structured",
         slot=0,
+        lesson="stages",
         stages=(
             Stage(WARM_UP, "Warm-up", 0),
             Stage(PROJECTION, "Projection", 1),

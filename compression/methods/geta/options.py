@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.asks import ActivationBits, BitRange, QuantizerRate
 from compression.bounds import HIGHEST_BITS
@@ -14,7 +14,7 @@ from compression.options import Real
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
-from compression.training.options import Distill, LearnedRangeOptions, Ranges, Recalibrate, Warmup
+from compression.training.options import Distill, LearnedRangeOptions, Ranges, Recalibrate, Warmup, refuse_options
 
 WEIGHT_BITS, ACTIVATION_BITS = BitRange(), ActivationBits()
 SCHEDULE, RATE = StageSchedule(), QuantizerRate()
@@ -117,6 +117,12 @@ class GetaOptions(UnitOptions, LearnedRangeOptions):
     distill: Distill = 0.9
     lr_warmup: Warmup = 0.02
     recalibrate: Recalibrate = 100
+
+    @model_validator(mode="after")
+    def _check(self) -> GetaOptions:
+        """Refuse what sets bit-widths from outside."""
+        refuse_options(self, "geta", {"inherit": "bits that are learned: its stages lower them from 16"})
+        return self
 
     @classmethod
     def read(cls, options: Mapping[str, Any], method: str) -> Self:

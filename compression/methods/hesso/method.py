@@ -27,6 +27,7 @@ class Hesso(Method):
         "weights afterwards.",
         family="structured",
         slot=13,
+        lesson="stages",
         stages=(
             Stage(WARM_UP, "Warm-up", 0),
             Stage(FADING, "Fading", 2),

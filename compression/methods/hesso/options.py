@@ -56,7 +56,7 @@ class HessoOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
         return self
 
 
-_WITHOUT_QUANTIZERS: dict[str, Any] = {"noise": 1.0, "oscillation": "none"}
+_WITHOUT_QUANTIZERS: dict[str, Any] = {"noise": 1.0, "inherit": 0, "oscillation": "none"}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Opq(Method):
         sentence="**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes the others.",
         family="unstructured",
         slot=1,
+        lesson="waterline",
         stages=(*ALLOCATED_STAGES, *LAYERWISE_STAGES[:2]),
         paper="arXiv 2205.11141",
     )

@@ -30,6 +30,7 @@ class Pq(Method):
         "for each layer, then trains the books.",
         family="codebook",
         slot=9,
+        lesson="codebook",
         stages=ALLOCATED_STAGES,
         paper="arXiv 1907.05686",
     )

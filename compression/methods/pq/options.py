@@ -7,10 +7,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from compression.asks import CodedBits
-from compression.errors import CompressionError
 from compression.options import Integer
 from compression.reading import Flag
-from compression.training.options import TrainingOptions
+from compression.training.options import TrainingOptions, refuse_options
 
 BITS = CodedBits(default=2.0, help="average bits of a weight as it is stored, codebooks and steps counted")
 
@@ -50,10 +49,13 @@ class PqOptions(TrainingOptions):
     iterations: Integer = Field(20, ge=1, le=200, description="Rounds of clustering for each book.")
 
     @model_validator(mode="after")
-    def _check_oscillation(self) -> PqOptions:
-        """Refuse what is about weights that jump between values of a grid of their own."""
-        if self.oscillation != "none":
-            raise CompressionError(
-                f"pq: oscillation {self.oscillation} does not go with books: their blocks are means of many weights"
-            )
+    def _check(self) -> PqOptions:
+        """Refuse what is about weights with a grid of their own."""
+        refuse_options(self, "pq", _CANNOT)
         return self
+
+
+_CANNOT = {
+    "oscillation": "books: their blocks are means of many weights",
+    "inherit": "books: a smaller book is no part of a larger one",
+}

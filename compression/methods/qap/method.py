@@ -33,6 +33,7 @@ class Qap(Method):
         "more in every round.",
         family="unstructured",
         slot=14,
+        lesson="staircase",
         stages=(Stage(PRUNING, "Pruning", 2), Stage(FINE_TUNING, "Fine-tuning", 3)),
         paper="arXiv 2102.11289",
     )

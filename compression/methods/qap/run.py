@@ -9,7 +9,7 @@ import torch
 
 from compression.methods.qap.options import ACTIVATION_BITS, RATE, SPARSITY, WEIGHT_BITS, Plan, QapOptions
 from compression.pruning.masks import WeightMasks
-from compression.quant.integers import integer_weights
+from compression.quant.integers import integer_weights, weight_quantizers
 from compression.quant.tables import LayerTables, layer_weights
 from compression.training.fixed_widths import FixedWidths, Widths, attach_nearest, fit_nearest
 from compression.training.loop import check_finite
@@ -48,7 +48,7 @@ def run(setup: Setup, report: Reporter, options: QapOptions) -> Compressed:
     phases = {first: stage for stage, first in plan.starts().items()}
     parts: dict[str, Stateful] = {"masks": masks} if start is None else {"masks": masks, "start": start}
     section = Section("training", training.optimizer, 0, plan.total, phases=phases, parts=parts)
-    trainer.train(section, PruningRounds(setup, options, plan, masks, widths, training, start))
+    trainer.train(section, PruningRounds(setup, options, plan, masks, training, start))
     facts = _zeros(model, masks)
     report.log("{masked} of {weights} weights are masked; {zeros} are zero once rounded".format(**facts))
     return Compressed(model, {**facts, "rounds": plan.rounds, "stages": plan.starts(), **trainer.facts()})
@@ -62,7 +62,6 @@ class PruningRounds(Algorithm):
     options: QapOptions
     plan: Plan
     masks: WeightMasks
-    widths: Widths
     training: FixedWidths
     start: StartingPoint | None
     message: str = field(default="", init=False)
@@ -81,13 +80,15 @@ class PruningRounds(Algorithm):
         self.message = f"round {number} of {self.plan.rounds}: {count} weights are masked"
         if number == self.plan.rounds:
             self.message = ". ".join((self.message, *notes))
+        model, present = self.setup.model, weight_quantizers(self.setup.model)
+        widths = {name: round(quantizer.bits()) for name, quantizer in present.items()}
         # 2. Lottery ticket: weights, norms and ranges of the start, no momentum
         if self.start is not None:
             self.start.restore()
             self.masks.hold()
             self.training.optimizer.state.clear()
         # 3. Survivors are the largest weights, most of which a range of all weights would clip: fit them again
-        fit_nearest(self.setup.model, LayerTables.prepare(self.masks.weights), self.widths)
+        fit_nearest(model, LayerTables.prepare(self.masks.weights), widths)
         self.training.bits.hold()
 
     def after_backward(self, step: int) -> None:
@@ -110,6 +111,10 @@ class PruningRounds(Algorithm):
     def restore(self) -> None:
         """The averaged clipping bounds get the steps of their bit-widths."""
         self.training.restore()
+
+    def bits_changed(self) -> None:
+        """Ranges are trained, and fitted after a round, at the present bit-widths from here on."""
+        self.training.bits_changed()
 
 
 def _zeros(model: torch.nn.Module, masks: WeightMasks) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Sequential(Method):
         "weights: one after the other.",
         family="structured",
         slot=2,
+        lesson="channels",
         stages=(
             Stage(PRUNING, "Pruning", 2),
             Stage(FINE_TUNING, "Fine-tuning", 3),

@@ -27,6 +27,7 @@ class Uniq(Method):
         "their step.",
         family="quantization",
         slot=12,
+        lesson="staircase",
         stages=ALLOCATED_STAGES,
         paper="arXiv 2104.00210",
     )

@@ -63,6 +63,10 @@ class Steps(Algorithm):
         """The averaged steps are positive, and bounds of inputs are multiples of them."""
         self.steps.hold()
 
+    def bits_changed(self) -> None:
+        """Steps of inputs are trained at the present bit-widths from here on."""
+        self.steps.read_bits()
+
 
 def binary_weights(model: torch.nn.Module) -> list[torch.Tensor]:
     """Weights of one bit: decay would pull them all towards 0, where their signs flip at random."""

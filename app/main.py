@@ -14,6 +14,7 @@ import streamlit as st  # noqa: E402
 
 from app import nav, options, serving, setup, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
+from app.model import firstchoice  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     )
     widgets.style_page()
     chosen = st.navigation([nav.page(name) for name in nav.PAGES], position="top")
+    firstchoice.take()
     state.sync()
     try:
         with timing.logged(chosen.url_path or "start"):

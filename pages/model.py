@@ -110,7 +110,7 @@ def missing(subject: catalog.ChosenModel, path: Path | None) -> None:
 
 def where(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """The treemap and the layer table."""
-    st.subheader("Where parameters and work sit", anchor=False)
+    st.subheader("Parameters and MACs by layer", anchor=False)
     quantity = figures.QUANTITIES.__getitem__
     area = widgets.switch("Area shows", figures.QUANTITIES, "params", "area", format_func=quantity)
     info = figures.tree_info(network.modules, names.model_label(subject.model))

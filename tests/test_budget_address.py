@@ -106,7 +106,7 @@ def by_reset(open_page: Open, root: Path) -> AppTest:
 
 
 def by_the_other_budget(open_page: Open, root: Path) -> AppTest:
-    app = open_page("budget", part="A and B", method="OPQ", average_bits="3.0")
+    app = open_page("budget", part="Compare budgets", method="OPQ", average_bits="3.0")
     app.button(key="keep_a").click().run()
     app.button_group(key="method").set_value("ptq").run()
     return app.button(key="back_to_a").click().run()

@@ -147,14 +147,26 @@ def _subject(model: str, data: str) -> ChosenModel:
 
 
 def fitting_data(model: str, data: str) -> str:
-    """The data set for a newly picked model: the present one if it fits, else one for the model, else none."""
-    own = zoo.spec(model)
+    """The data set for a newly picked model: the present one if it fits, else one for the model, else none.
+
+    Of the operator's tasks and folders one is taken where it is the only one that fits.
+    """
     if owncode.is_own(data):
         return data
-    folder = data not in datasets.names() and data != NO_DATA
-    if data in own.data or (folder and own.kind is datasets.IMAGE and own.task == datasets.task(data)):
+    own = zoo.spec(model)
+    if data in own.data or (data not in datasets.names() and _fits(own, data)):
         return data
-    return own.data[0] if own.data else NO_DATA
+    if own.data:
+        return own.data[0]
+    fitting = [offered for offered in options.offered(options.read()) if _fits(own, offered)]
+    return fitting[0] if len(fitting) == 1 else NO_DATA
+
+
+def _fits(own: zoo.ModelSpec, data: str) -> bool:
+    """Whether a task or a folder of the operator's may suit a model: a task of one's own may suit any."""
+    if data == NO_DATA or owncode.is_own(data):
+        return data != NO_DATA
+    return own.kind is datasets.IMAGE and own.task == datasets.task(data)
 
 
 def of_budget(budget: Budget) -> ChosenModel:

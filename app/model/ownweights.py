@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import streamlit as st
 
 from app import names, plain, state, widgets
@@ -18,7 +20,9 @@ def section(subject: catalog.ChosenModel) -> None:
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(subject.weights)):
         if subject.weights:
             st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(subject.weights)}).")
-            st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
+            trained = catalog.weights_file(dataclasses.replace(subject, weights="")) is not None
+            label = "Use the trained weights again" if trained else "Stop using these weights"
+            st.button(label, key="trained_weights", on_click=lambda: state.put("weights", ""))
         st.file_uploader(
             f"Trained weights of {plain.text(names.model_label(subject.model))} as safetensors",
             type=["safetensors"],

@@ -28,7 +28,7 @@ FOLDER = "uploads"
 RETURNED = "returned-"  # begins the names of copies of what a model's function returned
 DIGITS = 16  # of the digest: what an address carries and a file is called
 _NO_PLAIN = "this file cannot be read as plain weights"
-WHOLE = f"{_NO_PLAIN}: it is damaged, or holds a whole model instead of its numbers; save model.state_dict() and upload that"
+WHOLE = f"{_NO_PLAIN}: it is damaged or holds a whole model; save model.state_dict() and upload that"
 _TOKEN = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.budget import sparsity
-from app.model import catalog, networks
+from app.model import catalog, networks, paces, trainview
 from app.runs import runlog
 from app.terms import tip
 from compression import methods, tasks
@@ -44,8 +44,10 @@ def buttons(
     if reason:
         st.caption(reason)
         if subject.has_data and path is None:
-            st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
-    elif path is not None and catalog.is_chance(path):
+            trainview.section(subject)
+    elif estimate := paces.of_budget(subject, budget):
+        st.caption(f"About {words.duration(estimate.seconds)} on this machine ({estimate.basis}).")
+    if path is not None and catalog.is_chance(path):
         st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:
         submit(lambda: runlog.start(budget))
@@ -145,5 +147,5 @@ def obstacle(subject: catalog.ChosenModel, path: Path | None) -> str:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
         where = plain.text(names.subject(subject.model, subject.data))
-        return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
+        return f"A run starts from trained weights, and there are none for {where}."
     return ""

@@ -1,4 +1,4 @@
-"""A study on the Budget page: its result when it was measured before, else the offer, else its progress."""
+"""A background job about a model: its result when it was measured before, else the offer, else its progress."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
+from app import widgets, words
 from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.jobs import studies
-from compression.runs import control
+from compression.runs import control, pace
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 
@@ -77,7 +77,10 @@ def progress(kind: str, job: str) -> None:
     total, unit = (int(planned["total_steps"]), planned.get("unit", "steps")) if planned else (0, "steps")
     done = max((int(event["step"]) for event in events if event["kind"] == "step"), default=0)
     waits = "Waiting for its turn" if state == "queued" else "Preparing: data and weights"
-    st.progress(min(1.0, done / total) if total else 0.0, text=f"{done} of {total} {unit}" if total else waits)
+    rest = pace.remaining(events)
+    more = f", about {words.duration(rest)} left" if rest is not None else ""
+    text = f"{done:,} of {total:,} {unit}{more}" if total else waits
+    st.progress(min(1.0, done / total) if total else 0.0, text=text)
     if st.button("Stop", icon=":material/stop:", key=f"stop {kind}"):
         control.cancel(job, root)
         st.rerun()

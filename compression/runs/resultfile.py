@@ -172,6 +172,14 @@ class _Inputs(TypedDict):
     rows: list[_LayerInputs]
 
 
+class _Training(TypedDict):
+    """Of the job that trains a dense model: the file's name and what it says of itself."""
+
+    weights: Text
+    seconds: Number
+    provenance: dict[str, Any]
+
+
 _RUN: TypeAdapter[Any] = TypeAdapter(_Run)
 _STUDIES: dict[str, TypeAdapter[Any]] = {
     "curve": TypeAdapter(_Curve),
@@ -179,6 +187,7 @@ _STUDIES: dict[str, TypeAdapter[Any]] = {
     "saliency": TypeAdapter(_Saliency),
     "inputs": TypeAdapter(_Inputs),
     "calibration": TypeAdapter(_Calibration),
+    "train": TypeAdapter(_Training),
 }
 
 

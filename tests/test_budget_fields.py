@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, page_text
+from opened import Open, errors, numbers, page_text
 
-from app.budget import permalink
+from app.budget import permalink, smallest
 from app.model import catalog
 from compression import methods
 from compression.budget import Budget
+from compression.runs.bisect import target_words
+from compression.tasks import ACCURACY, METRICS
 
 OWN = """
 from torch import nn
@@ -97,3 +99,17 @@ def test_a_closed_range_opens_at_either_end(open_page: Open) -> None:
     assert app.session_state["draft"].groups == {"conv1": {"sparsity": [0.0, 0.25]}}
     assert app.slider(key=key).value == (0.0, 0.25)
     assert errors(app) == []
+
+
+def test_what_may_be_lost_is_counted_from_the_dense_score() -> None:
+    assert smallest.lowered(0.885, 1.0, ACCURACY) == pytest.approx(0.875)
+    assert smallest.lowered(0.01, 5.0, ACCURACY) == pytest.approx(0.001), "the least that can be kept"
+    perplexity = METRICS["perplexity"]
+    assert smallest.lowered(4.0, 0.5, perplexity) == 4.5, "lower is better"
+
+
+def test_a_search_says_what_it_looks_for(tmp_path: Path) -> None:
+    planned = [{"id": str(number), "budget": {}, "subject": {"metric": ACCURACY.to_dict()}} for number in range(6)]
+    text = target_words({"find": {"min_score": 0.875, "planned": planned}})
+    assert numbers(text) == [87.5, 3.0, 6.0] or numbers(text) == [87.50, 3.0, 6.0]
+    assert target_words({}) == ""

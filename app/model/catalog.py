@@ -241,24 +241,27 @@ def load_task(subject: ChosenModel) -> Task:
     return load(subject.place(Budget()))
 
 
-def measured(subject: ChosenModel, path: Path) -> tuple[Evaluation, Metric, int]:
+def measured(subject: ChosenModel, path: Path, split: str = "test") -> tuple[Evaluation, Metric, int]:
     """How good the dense weights are on up to 1,000 test images, in which metric, and how many they were.
+
+    On another ``split`` all images count, as they do where a run is measured on it.
 
     Raises:
         CompressionError: data or weights cannot be had or do not fit.
     """
-    return _measured(subject, str(path), path.stat().st_mtime)
+    return _measured(subject, str(path), path.stat().st_mtime, split)
 
 
 @st.cache_data(max_entries=16, show_spinner="Measuring…")
-def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluation, Metric, int]:
+def _measured(subject: ChosenModel, path: str, changed: float, split: str) -> tuple[Evaluation, Metric, int]:
     from compression.training.dense import evaluate
 
     quiet()
     task = load_task(subject)
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
-        evaluation = evaluate(loaded(subject, path), task, "test", limit=MEASURED_IMAGES)
-    return evaluation, task.metric, task.count("test", MEASURED_IMAGES)
+        limit = MEASURED_IMAGES if split == "test" else None
+        evaluation = evaluate(loaded(subject, path), task, split, limit=limit)
+    return evaluation, task.metric, task.count(split, limit)
 
 
 def loaded(subject: ChosenModel, path: str | None) -> Any:

@@ -89,7 +89,14 @@ def draw(
     end = float if any(isinstance(number, float) for number in (low, high, control.step)) else int
     shape = (end(low), end(high) if high > low else end(low + control.step), end(control.step))
     if control.kind == "range" and value[0] == value[1] and high > low:
-        closed(control.label, key_of(ask), value[0], shape, lambda value: put(ask, value), tip(explained))
+        closed(
+            control.label.removesuffix(", from … to"),
+            key_of(ask),
+            value[0],
+            shape,
+            lambda value: put(ask, value),
+            tip(explained),
+        )
         return
     now = seed(key_of(ask), tuple(map(end, value)) if control.kind == "range" else end(value), shape)
     st.slider(

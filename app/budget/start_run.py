@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.budget import smallest, sparsity
+from app.budget import raceview, smallest, sparsity
 from app.model import catalog, networks, paces, trainview
 from app.runs import runlog
 from compression import methods
@@ -37,6 +37,7 @@ def buttons(
         )
         with st.popover("Sweep", icon=":material/stacked_line_chart:", disabled=bool(reason)):
             swept = sweep_form(subject, network, budget, path)
+        raced = raceview.popover(subject, network, budget, path, bool(reason))
     if reason:
         st.caption(reason)
         if subject.has_data and path is None:
@@ -47,6 +48,8 @@ def buttons(
         st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:
         submit(lambda: runlog.start(budget))
+    elif raced is not None:
+        submit(lambda: runlog.race(raced))
     elif swept is not None:
         submit(lambda: runlog.sweep(budget, swept.sparsities, swept.bits, swept.least))
 

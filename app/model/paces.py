@@ -10,12 +10,14 @@ from compression.budget import Budget
 from compression.jobs import dense, studies
 from compression.runs import pace
 from compression.runs.folder import RunFolder
+from compression.runs.store import RunInfo
 
 
 def of_budget(subject: catalog.ChosenModel, budget: Budget) -> pace.Estimate | None:
     """How long a run of this budget takes; ``None``: no earlier run here says it."""
     macs = float(catalog.traced(subject).graph.macs)
-    return pace.estimate(budget, runlog.listed(), lambda run: _pace(str(runlog.store().root / run)), macs)
+    root = runlog.store().root
+    return pace.estimate(budget, _listed(str(root)), lambda run: _pace(str(root / run)), macs)
 
 
 def training(subject: catalog.ChosenModel, epochs: float) -> float | None:
@@ -31,6 +33,12 @@ def training(subject: catalog.ChosenModel, epochs: float) -> float | None:
                 return timed.rest + timed.epoch * epochs if timed is not None else None
     estimate = of_budget(subject, subject.place(Budget()).replace(epochs=epochs))
     return estimate.seconds if estimate is not None else None
+
+
+@st.cache_data(max_entries=4, ttl=10, show_spinner=False)
+def _listed(root: str) -> list[RunInfo]:
+    """The runs as of the last seconds: while a slider moves, the list is not read anew for each of its answers."""
+    return runlog.listed()
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

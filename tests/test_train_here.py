@@ -18,7 +18,7 @@ from written import finished
 from compression import zoo
 from compression.budget import Budget
 from compression.cli import main
-from compression.jobs import dense, studies
+from compression.jobs import dense, studies, timing
 from compression.runs import pace
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
@@ -181,3 +181,22 @@ def test_the_budget_page_says_how_long_a_run_takes(
     assert basis not in page_text(app), "rounding says nothing of training"
     app.button_group(key="method").set_value("ptq").run()
     assert basis in page_text(app)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_without_earlier_runs_a_few_steps_are_timed_in_the_background(open_page: Open, tmp_path: Path) -> None:
+    app = open_page("budget")
+    app.button(key="time_steps").click().run()
+    assert errors(app) == []
+    (place,) = (tmp_path / "runs" / studies.FOLDER).glob("timing-*")
+    result = timing.timed(RunFolder(place))
+    assert result is not None
+    assert result["batches"] == 3600 // 64, "of 4,000 digits a tenth is for validation; whole batches alone"
+    assert result["examples"] == {"validation": 400, "test": 1000}
+    assert min(result["load"], result["step"], result["example"]) > 0
+    assert "time_steps" not in [button.key for button in app.button]
+    epochs = [timing.seconds(result, epochs) for epochs in (0.0, 1.0, 3.0)]
+    assert epochs[2] - epochs[0] == pytest.approx(3 * (epochs[1] - epochs[0]))
+    assert epochs[1] - epochs[0] == pytest.approx(56 * result["step"] + 400 * result["example"])
+    app.number_input(key="batch_size").set_value(32).run()
+    assert app.button(key="time_steps"), "steps of another size take another time"

@@ -9,8 +9,8 @@ from pathlib import Path
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.budget import raceview, smallest, sparsity
-from app.model import catalog, networks, paces, trainview
+from app.budget import raceview, smallest, sparsity, timeview
+from app.model import catalog, networks, trainview
 from app.runs import runlog
 from compression import methods
 from compression.asks import BITS_OPTION, Ask, Sparsity
@@ -42,8 +42,8 @@ def buttons(
         st.caption(reason)
         if subject.has_data and path is None:
             trainview.section(subject)
-    elif estimate := paces.of_budget(subject, budget):
-        st.caption(f"About {words.duration(estimate.seconds)} on this machine ({estimate.basis}).")
+    elif path is not None:
+        timeview.line(subject, budget, path)
     if path is not None and catalog.is_chance(path):
         st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:

@@ -28,7 +28,7 @@ def show(
         st.caption(f"{explained} It needs data and trained weights, and there are none for this choice.")
         return
     try:
-        folder = studies.find(_key(kind, subject, str(path), path.stat().st_mtime, question), runlog.store().root)
+        folder = studies.find(key(kind, subject, str(path), path.stat().st_mtime, question), runlog.store().root)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -43,7 +43,8 @@ def show(
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _key(kind: str, subject: catalog.ChosenModel, path: str, changed: float, question: dict[str, Any]) -> str:
+def key(kind: str, subject: catalog.ChosenModel, path: str, changed: float, question: dict[str, Any]) -> str:
+    """The digest of a study of this model with the weights at ``path``, last ``changed`` at that time."""
     return studies.key(kind, subject.place(Budget()), **question)
 
 

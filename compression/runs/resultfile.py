@@ -180,6 +180,14 @@ class _Training(TypedDict):
     provenance: dict[str, Any]
 
 
+class _Timing(TypedDict):
+    load: Number
+    step: Number
+    example: Number
+    batches: Whole
+    examples: dict[str, Whole]
+
+
 _RUN: TypeAdapter[Any] = TypeAdapter(_Run)
 _STUDIES: dict[str, TypeAdapter[Any]] = {
     "curve": TypeAdapter(_Curve),
@@ -188,6 +196,7 @@ _STUDIES: dict[str, TypeAdapter[Any]] = {
     "inputs": TypeAdapter(_Inputs),
     "calibration": TypeAdapter(_Calibration),
     "train": TypeAdapter(_Training),
+    "timing": TypeAdapter(_Timing),
 }
 
 

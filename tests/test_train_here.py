@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 import torch
 from opened import Open, errors, page_text
 from PIL import Image
@@ -177,6 +178,7 @@ def test_the_budget_page_says_how_long_a_run_takes(
     basis = pace.Estimate(1.0, 1, "same").basis
     assert basis not in page_text(open_page("budget"))
     finished(tmp_path / "runs", budget=Budget(method="ptq"))
+    st.cache_data.clear()  # the list of runs is read anew after some seconds
     app = open_page("budget")
     assert basis not in page_text(app), "rounding says nothing of training"
     app.button_group(key="method").set_value("ptq").run()

@@ -66,7 +66,7 @@ def paper(info: methods.Info) -> str:
 def _training() -> None:
     """How long to train, how fast, and from which seed."""
     now = draft.get()
-    with st.expander("Training", icon=":material/model_training:"):
+    with st.expander("Training", icon=":material/model_training:", expanded=now.lr is not None):
         explained = "Passes over the training data. More gives a better score, and takes longer."
         controls.number("Epochs", "epochs", now.epochs, draft.FEWEST_EPOCHS, draft.MOST_EPOCHS, explained)
         limits = (-draft.LARGEST_SEED, draft.LARGEST_SEED)
@@ -76,8 +76,9 @@ def _training() -> None:
 
 def _optimizer(now: Budget) -> None:
     """What the training steps are made with; an empty learning rate leaves it to the method."""
+    controls.seed("lr", now.lr)  # without a default, it can be emptied again
     st.number_input(
-        "Learning rate", 0.0, HIGHEST_RATE, controls.seed("lr", now.lr), 0.01, format="%g", key="lr",
+        "Learning rate", 0.0, HIGHEST_RATE, None, 0.01, format="%g", key="lr",
         placeholder=f"the method's own, for {now.optimizer}", on_change=controls.moved,
         args=(lambda value: draft.change(lr=value), "lr"),
         help=tip("The first learning rate of the training; empty: the method's own for this optimizer."),

@@ -83,3 +83,14 @@ def test_what_is_no_target_is_refused(subject: Subject) -> None:
     impossible = Budget(method="geta", groups={"layer3.0.conv1": {"sparsity": [0.99, 1.0]}})
     with pytest.raises(CompressionError, match="layer3"):
         match.solve(subject, impossible, "bytes", 5000.0)
+
+
+def test_a_size_that_the_run_decides_counts_by_its_middle(subject: Subject) -> None:
+    forecast = methods.get("geta").forecast(subject, Budget(method="geta", weight_bits=(4, 8)))
+    assert forecast.bytes is not None and forecast.low is not None and forecast.high is not None
+    assert forecast.bytes[0] < match.quantity(forecast, "bytes") < forecast.bytes[1]
+    assert 2 * match.quantity(forecast, "bytes") == sum(forecast.bytes)
+    assert match.quantity(forecast, "macs") == forecast.low.macs == forecast.high.macs
+    assert 2 * match.quantity(forecast, "bops") == forecast.low.bops + forecast.high.bops
+    with pytest.raises(CompressionError, match="before"):
+        match.quantity(Forecast.unknown("Nothing is known before the run."), "bytes")

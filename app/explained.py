@@ -27,4 +27,10 @@ def sources(method: str) -> None:
             title = contents.text(chosen.name)["Title"]
             nav.link("learn", f"Lesson {chosen.number}: {title}", lesson=str(chosen.number))
         if paper:
-            st.caption(plain.text(paper), width="content")
+            st.caption(_linked(paper), width="content")
+
+
+def _linked(paper: str) -> str:
+    """A paper of arXiv as a link to it, any other as its name."""
+    number = paper.removeprefix("arXiv ")
+    return f"[{paper}](https://arxiv.org/abs/{number})" if number != paper else plain.text(paper)

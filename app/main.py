@@ -15,6 +15,7 @@ from starlette.routing import Route  # noqa: E402
 
 from app import nav, options, serving, setup, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
+from app.model import firstchoice  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
 
 TITLE = "Compression Explorer"
@@ -27,6 +28,7 @@ def main() -> None:
     chosen = st.navigation([nav.page(name) for name in nav.PAGES], position="top")
     st.set_page_config(page_title=f"{chosen.title} · {TITLE}")
     widgets.style_page()
+    firstchoice.take()
     state.sync()
     try:
         with timing.logged(chosen.url_path or "start"):

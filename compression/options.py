@@ -33,7 +33,8 @@ class Option:
     """One option as forms, ``--option``, ``methods --json`` and the docs show it.
 
     ``choices`` are the values allowed, ``low`` and ``high`` the range of a number; ``mapping``: numbers by name are
-    allowed too. ``help`` says in a sentence what it does. ``shared``: other methods have it too.
+    allowed too. ``help`` says in a sentence what it does. ``shared``: other methods have it too. ``title``: its name in
+    plain words, where the name itself is not that.
     """
 
     name: str
@@ -44,6 +45,12 @@ class Option:
     high: float = math.inf
     mapping: bool = False
     shared: bool = False
+    title: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a form calls it: its title, else its name in words."""
+        return self.title or self.name.replace("_", " ").capitalize()
 
     @property
     def simple(self) -> bool:
@@ -75,7 +82,10 @@ class Option:
 
 
 class Options(BaseModel):
-    """The options of a method; every field has a default and a ``description``, numbers have ``ge`` and ``le``."""
+    """The options of a method; every field has a default and a ``description``, numbers have ``ge`` and ``le``.
+
+    A ``title`` is its name in forms, where the field's name is not plain words.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -124,7 +134,7 @@ def _option(name: str, hint: Any, field: Any, shared: bool) -> Option:
     low = next((float(each.ge) for each in field.metadata if isinstance(each, Ge)), -math.inf)  # type: ignore[arg-type]
     high = next((float(each.le) for each in field.metadata if isinstance(each, Le)), math.inf)  # type: ignore[arg-type]
     mapping = bool(choices) and any(typing.get_origin(kind) not in (None, Literal) for kind in kinds)
-    return Option(name, default, field.description or "", choices, low, high, mapping, shared)
+    return Option(name, default, field.description or "", choices, low, high, mapping, shared, field.title or "")
 
 
 def _spelled(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Budget: how much sparsity and how few bits; what that gives answers at once; start a run or a sweep."""
+"""Budget: how much sparsity and how few bits; what that comes to, at once; start a run, a sweep or a race."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ PARTS: dict[str, Callable[[Present], None]] = {
     "Layers": layers,
     "Sensitivity": sensitivity,
     "Saliency": saliency,
-    "A and B": compare,
+    "Compare budgets": compare,
     "Save and load": files,
     "Before training": before_training,
     "Inputs": inputs,
@@ -161,8 +161,8 @@ def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
         "budget",
-        "Say how much is removed and how few bits remain. Size and work answer at once; a run shows what it costs in "
-        "quality.",
+        "Choose how much is removed and how few bits remain. Size and work are computed while you choose; a run shows "
+        "what that costs in quality.",
     )
     opened = opening.network()
     if opened is None:

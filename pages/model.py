@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.model import catalog, inputsview, networks, opening, ownweights, preview
+from app.model import catalog, inputsview, networks, opening, ownweights, preview, trainview
 from app.terms import tip
 from compression.data import PIXEL
 from compression.errors import CompressionError
@@ -101,16 +101,16 @@ def missing(subject: catalog.ChosenModel, path: Path | None) -> None:
     elif path is None:
         pair = plain.text(names.subject(subject.model, subject.data))
         st.info(
-            f"No trained weights for {pair}, so no score and no runs. Train them in a "
-            "terminal: this page finds them when you come back. Groups and budgets can be explored without.",
+            f"No trained weights for {pair}, so no score and no runs. Train them here or upload them below; groups and "
+            "budgets can be explored without.",
             icon=":material/info:",
         )
-        st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
+        trainview.section(subject)
 
 
 def where(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """The treemap and the layer table."""
-    st.subheader("Where parameters and work sit", anchor=False)
+    st.subheader("Parameters and MACs by layer", anchor=False)
     quantity = figures.QUANTITIES.__getitem__
     area = widgets.switch("Area shows", figures.QUANTITIES, "params", "area", format_func=quantity)
     info = figures.tree_info(network.modules, names.model_label(subject.model))

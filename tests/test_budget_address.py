@@ -19,7 +19,7 @@ from compression.errors import CompressionError
 
 GALLERY = "gallery.resnet8-mnist5k.magnitude"
 LOADED = Budget(
-    method="opq", sparsity=0.8, bits=3, epochs=2.5, seed=7, lr=0.02,
+    method="opq", sparsity=0.8, bits=3, epochs=2.5, seed=7, lr=0.02, weight_decay=0.01,
     layers={"conv1": {"weight_bits": [3, 5]}}, options={"grid": "survivor"},
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def by_sliders(open_page: Open, root: Path) -> AppTest:
     app.slider(key="ask sparsity").set_value(0.31).run()
     app.slider(key="ask weight_bits").set_value((3, 5)).run()
     app.toggle(key="ask activation_bits on").set_value(True).run()
-    app.slider(key="ask activation_bits").set_value((6, 8)).run()
+    app.number_input(key="ask activation_bits from").set_value(6).run()
     return app.number_input(key="seed").set_value(11).run()
 
 
@@ -106,7 +106,7 @@ def by_reset(open_page: Open, root: Path) -> AppTest:
 
 
 def by_the_other_budget(open_page: Open, root: Path) -> AppTest:
-    app = open_page("budget", part="A and B", method="OPQ", average_bits="3.0")
+    app = open_page("budget", part="Compare budgets", method="OPQ", average_bits="3.0")
     app.button(key="keep_a").click().run()
     app.button_group(key="method").set_value("ptq").run()
     return app.button(key="back_to_a").click().run()
@@ -121,7 +121,14 @@ WAYS: dict[Callable[[Open, Path], AppTest], dict[str, Any]] = {
     by_compare: {"method": "opq", "ask sparsity": 0.3, "ask bits": 6.0, "start": "Start OPQ run"},
     by_gallery: {"method": "magnitude", "ask sparsity": 0.7, "ask bits": 4},
     by_gallery_without_model: {"method": "geta"},
-    by_file: {"method": "opq", "ask sparsity": 0.8, "ask bits": 3.0, "epochs": 2.5, "seed": 7, "extras": {"lr": 0.02}},
+    by_file: {
+        "method": "opq",
+        "ask sparsity": 0.8,
+        "ask bits": 3.0,
+        "epochs": 2.5,
+        "lr": 0.02,
+        "extras": {"weight_decay": 0.01},
+    },
     by_preset: {"method": "magnitude", "ask sparsity": 0.85, "ask bits": 4},
     by_link: {
         "method": "sequential",

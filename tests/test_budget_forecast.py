@@ -123,13 +123,13 @@ def test_a_method_without_a_forecast_is_answered_with_no_numbers(
 ) -> None:
     unknown = Forecast.unknown("Known after its run.")
     monkeypatch.setattr(Ptq, "forecast", lambda self, subject, budget: unknown)
-    for part in ("Plan", "Layers", "Sensitivity", "Saliency", "A and B", "Save and load", "Before training"):
+    for part in ("Plan", "Layers", "Sensitivity", "Saliency", "Compare budgets", "Save and load", "Before training"):
         app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part=part)
         assert errors(app) == []
         assert [metric.label for metric in app.metric] == []
         assert [caption.value for caption in app.caption].count(*unknown.notes) == 1
         assert not app.button(key="start").disabled
-    app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part="A and B")
+    app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part="Compare budgets")
     app.button(key="keep_a").click().run()
     app.button_group(key="method").set_value("magnitude").run()
     table = app.table[0].value.set_index("")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from streamlit.testing.v1 import AppTest
 
 from app import nav
@@ -114,7 +114,64 @@ def test_a_bad_file_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) ->
     assert "\n" not in message
     assert str(tmp_path) not in message, "no path of this machine is shown to a visitor"
     assert not list(tmp_path.rglob("*.safetensors"))
-    assert list(weightfiles.folder().iterdir()) == []
+    assert list(weightfiles.folder().glob("*")) == []
+
+
+def torched(content: Any, **form: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **form)
+    return buffer.getvalue()
+
+
+GOOD_TORCH = {
+    "mine.pt": torched(STATE),
+    "mine.pth": torched({"state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}}),
+    "mine.TH": torched(STATE, _use_new_zipfile_serialization=False),
+}
+BAD_TORCH: dict[str, tuple[str, bytes, str]] = {
+    "safetensors called .pt": ("a.pt", GOOD, "a safetensors file, though its name ends in .pt"),
+    "torch called .safetensors": (
+        "a.safetensors",
+        torched(STATE),
+        "a torch file, though its name ends in .safetensors",
+    ),
+    "text called .pth": ("a.pth", b"hello, these are no weights at all", "no torch file"),
+    "empty .th": ("a.th", b"", "no torch file"),
+    "a plain pickle": ("a.pt", pickle.dumps(Harmful()), "no torch file"),
+    "a pickle in an archive": ("a.pt", torched(Harmful()), "save model.state_dict()"),
+    "a whole model": ("a.pt", torched(zoo.build(*SIZE)), "save model.state_dict()"),
+    "an archive of something else": ("a.pt", archive(), "plain weights"),
+    "cut off": ("a.pt", torched(STATE)[:-200], "plain weights"),
+    "no tensors": ("a.pt", torched([1, 2, 3]), "no state_dict"),
+    "one tensor missing": ("a.pt", torched({n: t for n, t in STATE.items() if n != FIRST}), f"{FIRST} is missing"),
+    "NaN": ("a.pt", torched({**STATE, FIRST: torch.full_like(STATE[FIRST], float("nan"))}), "NaN"),
+    "another ending": ("a.bin", torched(STATE), "weights end in .safetensors, .pt, .pth, .th"),
+    "an ending alone": (".pt", torched(STATE), "weights end in"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_TORCH)
+def test_torch_files_are_read_as_plain_weights_and_stored_as_safetensors(name: str) -> None:
+    token = weightfiles.keep(GOOD_TORCH[name], *SIZE, name)
+    path = weightfiles.path(token)
+    assert path is not None
+    stored = load_file(path)
+    assert stored.keys() == STATE.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in STATE.items())
+    assert catalog.subject("resnet8", "mnist5k", token).weights == token
+    assert [file.suffix for file in weightfiles.folder().iterdir()] == [".safetensors"]
+
+
+@pytest.mark.parametrize("name", BAD_TORCH)
+def test_a_file_that_is_not_what_its_ending_says_is_one_plain_line(name: str, tmp_path: Path) -> None:
+    called, content, reason = BAD_TORCH[name]
+    with pytest.raises(CompressionError) as refused:
+        weightfiles.keep(content, *SIZE, called)
+    message = str(refused.value)
+    assert reason in message
+    assert "\n" not in message and "\x1b" not in message and len(message) < 200
+    assert str(tmp_path) not in message
+    assert list(weightfiles.folder().glob("*")) == []
 
 
 def test_there_are_thirty_of_them() -> None:

@@ -26,9 +26,19 @@ def draw(rows: Sequence[BoundRow]) -> None:
         )
         st.caption(text)
         return
+    _heads(shown)
     with st.container(height=HEIGHT if len(shown) > 4 else "content", key="bound_rows"):
         for row in shown:
             _row(row)
+
+
+def _heads(rows: Sequence[BoundRow]) -> None:
+    """What the columns of sliders are about."""
+    shares = any(not field.whole for row in rows for field in row.fields)
+    heads = ("Layer", "Sparsity" if shares else "", "Bits of the weights", "")
+    for column, head in zip(st.columns(WIDTHS, gap="small"), heads, strict=True):
+        if head:
+            column.caption(f"**{head}**")
 
 
 def listed(rows: Sequence[BoundRow]) -> list[BoundRow]:
@@ -99,6 +109,9 @@ def _slider(field: BoundField, named: bool = False) -> None:
     """The slider of a bound; ``named``: its label is visible, which tells it from the one above it."""
     control, title = field.control, field.control.label.capitalize()
     limits = (control.low, control.high, control.step)
+    if field.ranged and not field.fixed and field.shown[0] == field.shown[1]:
+        controls.closed(title, field.key, field.shown[0], limits, lambda value: bounds.put(field, field.stored(value)))
+        return
     st.slider(
         title if named else f"{title} of {'group ' if field.kind == bounds.GROUPS else ''}{field.name}",
         control.low,

@@ -68,6 +68,8 @@ def check_shown(budget: Budget) -> Budget:
         raise CompressionError(
             f"epochs {budget.epochs:g}: this page takes {draft.FEWEST_EPOCHS:g} to {draft.MOST_EPOCHS:g}"
         )
+    if budget.batch_size > draft.LARGEST_BATCH:
+        raise CompressionError(f"batch_size {budget.batch_size}: this page takes up to {draft.LARGEST_BATCH}")
     if abs(budget.seed) > draft.LARGEST_SEED:
         raise CompressionError(f"seed {budget.seed}: this page takes whole numbers up to 2^53 - 1")
     return budget

@@ -88,6 +88,16 @@ def draw(
     low, high = limits or (control.low, control.high)
     end = float if any(isinstance(number, float) for number in (low, high, control.step)) else int
     shape = (end(low), end(high) if high > low else end(low + control.step), end(control.step))
+    if control.kind == "range" and value[0] == value[1] and high > low:
+        closed(
+            control.label.removesuffix(", from … to"),
+            key_of(ask),
+            value[0],
+            shape,
+            lambda value: put(ask, value),
+            tip(explained),
+        )
+        return
     now = seed(key_of(ask), tuple(map(end, value)) if control.kind == "range" else end(value), shape)
     st.slider(
         control.label,
@@ -101,6 +111,33 @@ def draw(
         help=tip(explained),
         disabled=high <= low,
     )
+
+
+def closed(
+    label: str, key: str, value: float, shape: tuple[Any, ...], write: Callable[[Any], None],
+    explained: str | None = None, disabled: bool = False,
+) -> None:  # fmt: skip
+    """A range whose ends are equal, as two fields: the handles of a slider would lie on each other.
+
+    ``shape``: lowest and highest end, and the step; shares, which are not whole, are shown in percent.
+    """
+    low, high, step = shape
+    whole = all(isinstance(number, int) for number in shape)
+    scale = 1 if whole else 100
+    limits = (low * scale, high * scale, step * scale)
+    for place, column in zip(("from", "to"), st.columns(2), strict=True):
+        field = f"{key} {place}"
+
+        def moved_end(number: float, first: bool = place == "from") -> None:
+            new = int(number) if whole else round(number / 100, 6)
+            write((new, max(new, value)) if first else (min(new, value), new))
+
+        with column:
+            st.number_input(
+                f"{label} {place}{'' if whole else ', %'}", *limits[:2], seed(field, value * scale, limits), limits[2],
+                format=None if whole else "%.4g", key=field, on_change=moved, args=(moved_end, field),
+                help=explained if place == "from" else None, disabled=disabled,
+            )  # fmt: skip
 
 
 def put(ask: Ask, value: Any) -> None:

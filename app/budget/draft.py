@@ -21,8 +21,10 @@ from compression.errors import CompressionError
 
 FEWEST_EPOCHS, MOST_EPOCHS = 0.01, 1000.0
 LARGEST_SEED = 2**53 - 1  # what a browser counts exactly
+LARGEST_BATCH = 65_536
 PLACE = frozenset({"version", "model", "input", "classes", "weights", "data"})  # what the page's subject says
-_SHOWN = PLACE | {"method", "asks", "groups", "layers", "epochs", "seed", "options"}
+_TRAINING = ("epochs", "seed", "lr", "batch_size", "optimizer")
+_SHOWN = PLACE | {"method", "asks", "groups", "layers", "options", *_TRAINING}
 _DRAFT, _OPTIONS = "draft", "options_of_other_methods"
 Bounds = Mapping[str, Mapping[str, Any]]
 
@@ -113,7 +115,7 @@ def requested(draft: Budget) -> Budget:
     hidden = {ask.field: draft.asks[ask.field] for ask in method.asks if ask.field in draft.asks}
     active = [ask for ask in method.asks if ask.excludes or ask.value(draft.asks) is not None]
     default = Budget(**zoo.usual(draft.model))
-    training = {} if method.trains(draft) else {"epochs": default.epochs, "seed": default.seed}
+    training = {} if method.trains(draft) else {name: getattr(default, name) for name in _TRAINING}
     return draft.replace(
         asks={**hidden, **values(draft)},
         groups=_only(draft.groups, {ask.group_bound for ask in active}),

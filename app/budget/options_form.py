@@ -11,7 +11,7 @@ import streamlit as st
 from app.budget import controls, draft
 from app.terms import tip
 from compression.methods import Method
-from compression.options import Option
+from compression.options import Option, Options
 
 
 def fields(method: Method) -> None:
@@ -31,7 +31,7 @@ def fields(method: Method) -> None:
                 for column, option in zip(st.columns(2), options[first : first + 2], strict=False):
                     with column:
                         value = chosen.get(option.name)
-                        _field(method.info.name, option, value, _word(getattr(empty, option.name)))
+                        _field(method.info.name, option, value, _empty(option.name, empty))
 
 
 def _field(method: str, option: Option, value: Any, empty: str) -> None:
@@ -44,12 +44,11 @@ def _field(method: str, option: Option, value: Any, empty: str) -> None:
         "key": key, "help": tip(option.help), "placeholder": empty,
         "on_change": controls.moved, "args": (lambda value: _put(option.name, value), key),
     }  # fmt: skip
-    label = option.name.replace("_", " ").capitalize()
     if option.choices:
-        st.selectbox(label, option.choices, None, format_func=_word, **common)  # None: it can be emptied again
+        st.selectbox(option.label, option.choices, None, format_func=_word, **common)  # None: it can be emptied again
         return
     limits = {"min_value": _bound(option.low, whole), "max_value": _bound(option.high, whole)}
-    st.number_input(label, value=None, step=1 if whole else 0.05, **limits, **common)
+    st.number_input(option.label, value=None, step=1 if whole else 0.05, **limits, **common)
 
 
 def _put(name: str, value: Any) -> None:
@@ -58,8 +57,16 @@ def _put(name: str, value: Any) -> None:
     draft.change(options=options if value is None else {**options, name: value})
 
 
+def _empty(name: str, config: Options) -> str:
+    """What an empty field means: the value that holds without it, and where that comes from."""
+    preset = getattr(config, "preset", None)
+    return f"{_word(getattr(config, name))} ({f'as in {preset}' if preset and name != 'preset' else 'default'})"
+
+
 def _word(value: Any) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def _bound(edge: float, whole: bool) -> Any:

@@ -22,7 +22,7 @@ from compression.tasks import ACCURACY, Metric
 
 EXPLAINED = (
     "The score on validation data when only this layer is rounded, or only its {what} are removed, the smallest "
-    "first. Nothing is trained, so it shows where the network is touchy, not what a run will reach."
+    "first. Nothing is trained, so it shows where the network is sensitive, not what a run will reach."
 )
 MOST_POINTS = 50.0
 _LAST, _PROBLEM = "scan_used", "scan_problem"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.budget import sparsity
-from app.model import catalog, networks
+from app.budget import raceview, smallest, sparsity, timeview
+from app.model import catalog, networks, trainview
 from app.runs import runlog
-from app.terms import tip
-from compression import methods, tasks
+from compression import methods
 from compression.asks import BITS_OPTION, Ask, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.tasks import Metric
 
 SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
@@ -40,15 +36,20 @@ def buttons(
             key="start",
         )
         with st.popover("Sweep", icon=":material/stacked_line_chart:", disabled=bool(reason)):
-            swept = sweep_form(budget, network)
+            swept = sweep_form(subject, network, budget, path)
+        raced = raceview.popover(subject, network, budget, path, bool(reason))
     if reason:
         st.caption(reason)
         if subject.has_data and path is None:
-            st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
-    elif path is not None and catalog.is_chance(path):
+            trainview.section(subject)
+    elif path is not None:
+        timeview.line(subject, budget, path)
+    if path is not None and catalog.is_chance(path):
         st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:
         submit(lambda: runlog.start(budget))
+    elif raced is not None:
+        submit(lambda: runlog.race(raced))
     elif swept is not None:
         submit(lambda: runlog.sweep(budget, swept.sparsities, swept.bits, swept.least))
 
@@ -62,7 +63,9 @@ class Sweep:
     least: float | None
 
 
-def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
+def sweep_form(
+    subject: catalog.ChosenModel, network: networks.Network, budget: Budget, path: Path | None
+) -> Sweep | None:
     """Several budgets at once, of sparsities that can be reached; returns the chosen values when started."""
     st.markdown("One run for each combination: together they draw the front.")
     method = methods.get(budget.method)
@@ -92,10 +95,10 @@ def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
     elif width is not None:
         st.caption(f"Every run keeps {width.words(width.value(budget.asks))}.")
     runs = max(1, len(sparsities)) * max(1, len(bits))
-    least = _least(tasks.metric(budget.data))
-    label = f"Start {words.plural(runs, 'run')}" if least is None else f"Search among {words.plural(runs, 'budget')}"
-    pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:")
-    return Sweep(_shares(sparsities, share, budget), sorted(bits), least) if pressed else None
+    search = smallest.search(subject, network, path)
+    label = f"Start {words.plural(runs, 'run')}" if not search.on else f"Search among {words.plural(runs, 'budget')}"
+    pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:", disabled=not search.ready)
+    return Sweep(_shares(sparsities, share, budget), sorted(bits), search.least) if pressed else None
 
 
 def _shares(chosen: list[float], ask: Ask | None, budget: Budget) -> list[float]:
@@ -104,28 +107,6 @@ def _shares(chosen: list[float], ask: Ask | None, budget: Budget) -> list[float]
     """
     own = 0.0 if ask is None else ask.value(budget.asks)
     return sorted(chosen) or ([] if own is None else [own])
-
-
-def _least(metric: Metric) -> float | None:
-    """The score to keep, where only the smallest model that keeps it is searched for."""
-    explained = (
-        "Tries the middle budget first and continues with the smaller or the larger half, so that of 9 budgets at most "
-        "4 are run. What counts is the score on validation data."
-    )
-    if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
-        return None
-    step = 10.0**-metric.decimals
-    low, high = (
-        metric.shown(end) + inward * step if math.isfinite(end) else None
-        for end, inward in ((metric.lowest, 1), (metric.highest, -1))
-    )
-    usual = metric.shown(metric.example)
-    usual = usual if low is None else max(usual, low)
-    usual = usual if high is None else min(usual, high)
-    form: dict[str, Any] = {"format": f"%.{metric.decimals}f", "key": "least_score"}
-    return (
-        float(st.number_input(f"{metric.title} to keep,{metric.unit}", low, high, usual, step, **form)) / metric.scale
-    )
 
 
 def submit(begin: Callable[[], str]) -> None:
@@ -145,5 +126,5 @@ def obstacle(subject: catalog.ChosenModel, path: Path | None) -> str:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
         where = plain.text(names.subject(subject.model, subject.data))
-        return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
+        return f"A run starts from trained weights, and there are none for {where}."
     return ""

@@ -56,10 +56,10 @@ def section(budget: Budget, forecast: Forecast | None) -> None:
 
 
 def rows(a: Side, b: Side) -> list[dict[str, str]]:
-    """What is asked and what it gives, with B minus A."""
+    """The settings of both budgets and what they come to, with B minus A."""
     pairs = [
         ("method", *(methods.get(each.budget.method).info.label for each in (a, b)), ""),
-        ("asked", *(methods.get(each.budget.method).describe(each.budget) for each in (a, b)), ""),
+        ("settings", *(methods.get(each.budget.method).describe(each.budget) for each in (a, b)), ""),
     ]
     decided = all(each.forecast.bytes is None or len(set(each.forecast.bytes)) == 1 for each in (a, b))
     figures: list[tuple[str, Callable[[Forecast], float | None], Callable[[float], str]]] = [

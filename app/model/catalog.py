@@ -147,14 +147,26 @@ def _subject(model: str, data: str) -> ChosenModel:
 
 
 def fitting_data(model: str, data: str) -> str:
-    """The data set for a newly picked model: the present one if it fits, else one for the model, else none."""
-    own = zoo.spec(model)
+    """The data set for a newly picked model: the present one if it fits, else one for the model, else none.
+
+    Of the operator's tasks and folders one is taken where it is the only one that fits.
+    """
     if owncode.is_own(data):
         return data
-    folder = data not in datasets.names() and data != NO_DATA
-    if data in own.data or (folder and own.kind is datasets.IMAGE and own.task == datasets.task(data)):
+    own = zoo.spec(model)
+    if data in own.data or (data not in datasets.names() and _fits(own, data)):
         return data
-    return own.data[0] if own.data else NO_DATA
+    if own.data:
+        return own.data[0]
+    fitting = [offered for offered in options.offered(options.read()) if _fits(own, offered)]
+    return fitting[0] if len(fitting) == 1 else NO_DATA
+
+
+def _fits(own: zoo.ModelSpec, data: str) -> bool:
+    """Whether a task or a folder of the operator's may suit a model: a task of one's own may suit any."""
+    if data == NO_DATA or owncode.is_own(data):
+        return data != NO_DATA
+    return own.kind is datasets.IMAGE and own.task == datasets.task(data)
 
 
 def of_budget(budget: Budget) -> ChosenModel:
@@ -229,24 +241,27 @@ def load_task(subject: ChosenModel) -> Task:
     return load(subject.place(Budget()))
 
 
-def measured(subject: ChosenModel, path: Path) -> tuple[Evaluation, Metric, int]:
+def measured(subject: ChosenModel, path: Path, split: str = "test") -> tuple[Evaluation, Metric, int]:
     """How good the dense weights are on up to 1,000 test images, in which metric, and how many they were.
+
+    On another ``split`` all images count, as they do where a run is measured on it.
 
     Raises:
         CompressionError: data or weights cannot be had or do not fit.
     """
-    return _measured(subject, str(path), path.stat().st_mtime)
+    return _measured(subject, str(path), path.stat().st_mtime, split)
 
 
 @st.cache_data(max_entries=16, show_spinner="Measuring…")
-def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluation, Metric, int]:
+def _measured(subject: ChosenModel, path: str, changed: float, split: str) -> tuple[Evaluation, Metric, int]:
     from compression.training.dense import evaluate
 
     quiet()
     task = load_task(subject)
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
-        evaluation = evaluate(loaded(subject, path), task, "test", limit=MEASURED_IMAGES)
-    return evaluation, task.metric, task.count("test", MEASURED_IMAGES)
+        limit = MEASURED_IMAGES if split == "test" else None
+        evaluation = evaluate(loaded(subject, path), task, split, limit=limit)
+    return evaluation, task.metric, task.count(split, limit)
 
 
 def loaded(subject: ChosenModel, path: str | None) -> Any:

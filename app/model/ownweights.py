@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import streamlit as st
 
 from app import names, plain, state, widgets
 from app.model import catalog, weightfiles
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.zoo.content import ENDINGS
 
 REFUSED = "weights_problem"
 
@@ -18,17 +21,20 @@ def section(subject: catalog.ChosenModel) -> None:
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(subject.weights)):
         if subject.weights:
             st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(subject.weights)}).")
-            st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
+            trained = catalog.weights_file(dataclasses.replace(subject, weights="")) is not None
+            label = "Use the trained weights again" if trained else "Stop using these weights"
+            st.button(label, key="trained_weights", on_click=lambda: state.put("weights", ""))
         st.file_uploader(
-            f"Trained weights of {plain.text(names.model_label(subject.model))} as safetensors",
-            type=["safetensors"],
+            f"Trained weights of {plain.text(names.model_label(subject.model))}: safetensors, or a torch file",
+            type=[ending.removeprefix(".") for ending in ENDINGS],
             max_upload_size=500,  # MB
             key="weights_upload",
             on_change=_uploaded,
             args=(subject,),
             help=tip(
-                "A file with the parameters by their names in this model, such as `safetensors.torch.save_model` "
-                "writes. It is checked, never executed, and kept on this machine for the runs that start from it."
+                "A file with the parameters by their names in this model, such as `safetensors.torch.save_model` or "
+                "`torch.save(model.state_dict(), …)` writes. It is read as plain numbers, never executed, checked, and "
+                "stored on this machine for the runs that start from it."
             ),
         )
         if problem := st.session_state.pop(REFUSED, None):
@@ -53,6 +59,7 @@ def _uploaded(subject: catalog.ChosenModel) -> None:
     if file is None:
         return
     try:
-        state.put("weights", weightfiles.keep(file.getvalue(), subject.model, subject.input, subject.classes))
+        size = (subject.model, subject.input, subject.classes)
+        state.put("weights", weightfiles.keep(file.getvalue(), *size, file.name))
     except CompressionError as error:
         st.session_state[REFUSED] = error

@@ -1,4 +1,4 @@
-"""A study on the Budget page: its result when it was measured before, else the offer, else its progress."""
+"""A background job about a model: its result when it was measured before, else the offer, else its progress."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
+from app import widgets, words
 from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.jobs import studies
-from compression.runs import control
+from compression.runs import control, pace
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 
@@ -28,7 +28,7 @@ def show(
         st.caption(f"{explained} It needs data and trained weights, and there are none for this choice.")
         return
     try:
-        folder = studies.find(_key(kind, subject, str(path), path.stat().st_mtime, question), runlog.store().root)
+        folder = studies.find(key(kind, subject, str(path), path.stat().st_mtime, question), runlog.store().root)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -43,7 +43,8 @@ def show(
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _key(kind: str, subject: catalog.ChosenModel, path: str, changed: float, question: dict[str, Any]) -> str:
+def key(kind: str, subject: catalog.ChosenModel, path: str, changed: float, question: dict[str, Any]) -> str:
+    """The digest of a study of this model with the weights at ``path``, last ``changed`` at that time."""
     return studies.key(kind, subject.place(Budget()), **question)
 
 
@@ -77,7 +78,10 @@ def progress(kind: str, job: str) -> None:
     total, unit = (int(planned["total_steps"]), planned.get("unit", "steps")) if planned else (0, "steps")
     done = max((int(event["step"]) for event in events if event["kind"] == "step"), default=0)
     waits = "Waiting for its turn" if state == "queued" else "Preparing: data and weights"
-    st.progress(min(1.0, done / total) if total else 0.0, text=f"{done} of {total} {unit}" if total else waits)
+    rest = pace.remaining(events)
+    more = f", about {words.duration(rest)} left" if rest is not None else ""
+    text = f"{done:,} of {total:,} {unit}{more}" if total else waits
+    st.progress(min(1.0, done / total) if total else 0.0, text=text)
     if st.button("Stop", icon=":material/stop:", key=f"stop {kind}"):
         control.cancel(job, root)
         st.rerun()

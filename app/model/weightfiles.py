@@ -1,4 +1,7 @@
-"""Weights that a visitor uploads: safetensors only, checked against the model, stored by digest beside the runs."""
+"""Weights that a visitor uploads: safetensors, or torch files read as plain weights, checked against the model.
+
+They are stored as safetensors beside the runs, by the digest of what was uploaded.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from app.model import tracing
 from compression import zoo
 from compression.errors import CompressionError
 from compression.runs.paths import make_folder
+from compression.zoo.content import SAFETENSORS, check_ending
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 FOLDER = "uploads"
 RETURNED = "returned-"  # begins the names of copies of what a model's function returned
 DIGITS = 16  # of the digest: what an address carries and a file is called
+_NO_PLAIN = "this file cannot be read as plain weights"
+WHOLE = f"{_NO_PLAIN}: it is damaged or holds a whole model; save model.state_dict() and upload that"
 _TOKEN = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 
 
@@ -43,21 +49,28 @@ def token_of(file: str) -> str | None:
     return Path(file).stem if stored is not None and stored.resolve() == Path(file).resolve() else None
 
 
-def keep(content: bytes, model: str, input: tuple[int, ...], classes: int) -> str:
+def keep(content: bytes, model: str, input: tuple[int, ...], classes: int, name: str = "weights.safetensors") -> str:
     """Check an uploaded file against the model and store it; returns its token. Nothing of a refused file is stored.
 
+    ``name``: as the visitor's file is called, whose ending says what it is.
+
     Raises:
-        CompressionError: no safetensors file, damaged, of another model, with numbers that are not finite, or the
+        CompressionError: not what its ending says, damaged, of another model, with numbers that are not finite, or the
             folder cannot be written.
     """
+    ending = check_ending(name, content)
+    from compression.zoo import weights
+
     token = hashlib.sha256(content).hexdigest()[:DIGITS]
     try:
         folder().parent.mkdir(parents=True, exist_ok=True)
         make_folder(folder())
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
-            file = Path(place) / f"{token}.safetensors"
+            file = Path(place) / f"{token}{'.safetensors' if ending == SAFETENSORS else '.pt'}"
             file.write_bytes(content)
-            _check(file, model, input, classes)
+            module = _check(file, model, input, classes)
+            if ending != SAFETENSORS:
+                file = weights.save(module, file.with_suffix(".safetensors"), {})
             os.replace(file, folder() / file.name)
     except OSError as error:
         raise CompressionError(f"the file cannot be stored: {error.strerror or error}") from error
@@ -99,7 +112,7 @@ def fits(token: str, model: str, input: tuple[int, ...], classes: int) -> bool:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _fits(file: str, model: str, input: tuple[int, ...], classes: int) -> bool:
-    """A file's name is the digest of what it holds, so that the answer stays true."""
+    """A file's name is the digest of what was uploaded, so that the answer stays true."""
     try:
         _check(Path(file), model, input, classes)
     except CompressionError:
@@ -107,7 +120,8 @@ def _fits(file: str, model: str, input: tuple[int, ...], classes: int) -> bool:
     return True
 
 
-def _check(file: Path, model: str, input: tuple[int, ...], classes: int) -> None:
+def _check(file: Path, model: str, input: tuple[int, ...], classes: int) -> nn.Module:
+    """The model with the weights of a file."""
     from compression.zoo import weights
 
     with live.memory().work(model, tracing.need(model, input, classes)):
@@ -115,8 +129,10 @@ def _check(file: Path, model: str, input: tuple[int, ...], classes: int) -> None
         try:
             weights.load(module, file)
         except CompressionError as error:
-            raise CompressionError(str(error).replace(f"weights file {file}", "this file")) from error
+            line = str(error).replace(f"weights file {file}", "this file")
+            raise CompressionError(WHOLE if line.startswith(_NO_PLAIN) else line) from error
         _finite(module)
+    return module
 
 
 def _finite(module: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -24,6 +24,9 @@ from compression.runs.resultfile import written
 from compression.runs.results import seconds
 from compression.runs.store import RunInfo, Store
 from compression.tasks import Metric
+
+if TYPE_CHECKING:
+    from compression.runs.race import Entry
 
 
 class EventLog:
@@ -207,6 +210,17 @@ def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float], leas
     if least is not None:
         return find_smallest(budget, least, sparsity, bits, store=store())
     return submit(budget, sparsity, bits, store=store())
+
+
+def race(entries: Sequence[Entry]) -> str:
+    """Start the runs of a race, however many somebody has confirmed, and return its id.
+
+    Raises:
+        CompressionError: what in the budgets cannot be.
+    """
+    from compression.runs.race import start as submit
+
+    return submit(entries, confirmed=True, store=store())
 
 
 def cancel(run: str) -> None:

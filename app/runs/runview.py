@@ -15,6 +15,7 @@ from compression.errors import CompressionError
 from compression.plots import front as fronts
 from compression.plots import front_data, theme
 from compression.plots import run as figures
+from compression.runs.bisect import target_words
 from compression.runs.store import RunInfo
 from compression.tasks import Metric
 
@@ -79,6 +80,8 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
             runbuttons.draw(now.run, now.state, title, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
+        if sweep and (target := target_words(runlog.folder(now.run).spec())):
+            st.caption(target)
     elif now.state == "failed" and now.error:
         widgets.problem(CompressionError(now.error))
     elif now.state == "lost":

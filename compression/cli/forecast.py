@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,6 +14,10 @@ from compression.cli.budget import ask_texts, ask_value, budget
 from compression.cli.output import answer, columns, percent, size
 from compression.cli.pick import pick
 from compression.jobs.curve import allocating, check_allocates
+from compression.runs import pace
+from compression.runs.folder import RunFolder
+from compression.runs.preflight import absolute
+from compression.runs.store import Store
 
 FORECAST = {
     "layer": "{name}", "dense": "{dense_bytes:size}", "least": "{low_bytes:size}", "most": "{high_bytes:size}",
@@ -31,13 +36,25 @@ BYTES = {
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
-def forecast(*, _budget: opt.Typed = opt.NOTHING, json: opt.Json = None, **more: opt.More) -> None:
+def forecast(
+    *, _budget: opt.Typed = opt.NOTHING, runs: opt.Runs = "runs", json: opt.Json = None, **more: opt.More
+) -> None:
     """Ask the budget's method, and show what it answers layer by layer."""
     method, requested = methods.of_budget(budget({**_budget, **more}))
     subject, origin = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
     value = method.forecast(subject, requested).to_dict()
     value = {"model": requested.model, "method": method.info.name, "weights": origin, **value}
+    if estimate := _estimate(requested, runs, float(subject.graph.macs)):
+        value |= {"seconds": round(estimate.seconds, 1), "seconds_basis": estimate.basis}
     answer(value, describe_forecast(value), json)
+
+
+def _estimate(requested: Budget, runs: str, macs: float) -> pace.Estimate | None:
+    """How long a run takes on this machine, by the runs in a folder."""
+    if not Path(runs).is_dir():
+        return None
+    store, plain = Store(runs), absolute(requested)
+    return pace.estimate(plain, store.list(), lambda run: pace.of_run(RunFolder(store.root / run)), macs)
 
 
 def allocate(
@@ -63,9 +80,10 @@ def allocate(
 
 
 def describe_forecast(value: dict[str, Any]) -> str:
-    """One line on the whole, the notes, and a row for each layer."""
+    """One line on the whole, the notes, how long a run takes where that is known, and a row for each layer."""
+    seconds = [f"about {value['seconds']:.0f} s ({value['seconds_basis']})"] if "seconds" in value else []
     if value["certainty"] == "unknown":
-        return "\n".join(value["notes"])
+        return "\n".join([*value["notes"], *seconds])
     low, high = value["bytes"]
     dense, least, most = value["dense"], value["low"], value["high"]
     parts = [
@@ -76,7 +94,7 @@ def describe_forecast(value: dict[str, Any]) -> str:
     ]
     error = [] if value["error"] is None else [f"squared error of the weights: {percent(value['error'])}"]
     table = ["", columns(FORECAST, value["layers"])] if value["layers"] else []
-    return "\n".join(["; ".join([*parts, *error]), *value["notes"], *table])
+    return "\n".join(["; ".join([*parts, *error]), *value["notes"], *seconds, *table])
 
 
 def describe_allocation(value: dict[str, Any]) -> str:

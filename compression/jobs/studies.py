@@ -50,18 +50,28 @@ def key(kind: str, budget: Budget, **request: Any) -> str:
     Raises:
         CompressionError: there are no trained weights.
     """
-    from compression import zoo
-    from compression.runs.prepare import find_weights, shape
+    from compression.runs.prepare import find_weights
 
-    trained, (input, classes) = find_weights(budget), shape(budget)
+    trained = find_weights(budget)
     weights = sha256(trained.file) if trained.file else trained.digest
+    model, input, classes, data, *more = subject_key(budget)
+    content = [kind, model, input, classes, weights, data, request, *more]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def subject_key(budget: Budget) -> list[Any]:
+    """Model, input, classes and data of a budget, and what else they depend on, as plain values."""
+    from compression import zoo
+    from compression.runs.prepare import shape
+
+    input, classes = shape(budget)
     preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
-    content = [kind, budget.model, input, classes, weights, budget.data, request, *([preprocess] if preprocess else [])]
+    content = [budget.model, input, classes, budget.data, *([preprocess] if preprocess else [])]
     if ".py:" in budget.model:
         content.append(sha256(expanded(budget.model.rpartition(":")[0])))
     if "/" in budget.data:
         content.append([(str(each), each.stat().st_mtime_ns) for each in _folders(expanded(budget.data))])
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return content
 
 
 def _folders(root: Path) -> list[Path]:
@@ -77,16 +87,25 @@ def find(digest: str, root: str | Path) -> RunFolder | None:
     Raises:
         CompressionError: the folder cannot be read.
     """
-    if not (Path(root) / FOLDER).is_dir():
-        return None
-    store = studies(root)
-    folders = [RunFolder(store.root / info.id) for info in store.list()]
-    matching = [folder for folder in folders if _stored_key(folder) == digest]
+    folders = matching(digest, root)
     for states in ((DONE,), (RUNNING, QUEUED)):
-        for folder in matching:
+        for folder in folders:
             if folder.state in states:
                 return folder
-    return matching[0] if matching else None
+    return folders[0] if folders else None
+
+
+def matching(digest: str, root: str | Path) -> list[RunFolder]:
+    """All studies with this :func:`key`, the newest first.
+
+    Raises:
+        CompressionError: the folder cannot be read.
+    """
+    if not (Path(root) / FOLDER).is_dir():
+        return []
+    store = studies(root)
+    folders = [RunFolder(store.root / info.id) for info in store.list()]
+    return [folder for folder in folders if _stored_key(folder) == digest]
 
 
 def _stored_key(folder: RunFolder) -> Any:

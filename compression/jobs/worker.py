@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.jobs import calibration, curve, inputs, saliency, sensitivity
+from compression.jobs import calibration, curve, dense, inputs, saliency, sensitivity, timing
 from compression.jobs.ranks import together
 from compression.runs.bisect import carry_out_find
 from compression.runs.folder import DONE, RunFolder
@@ -25,7 +25,7 @@ from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
 
 STUDIES: dict[str, Callable[..., dict[str, Any]]] = {
-    study.KIND: study.carry_out for study in (calibration, curve, inputs, saliency, sensitivity)
+    study.KIND: study.carry_out for study in (calibration, curve, dense, inputs, saliency, sensitivity, timing)
 }
 """``job`` in a study's spec → what makes its table."""
 

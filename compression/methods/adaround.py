@@ -23,6 +23,7 @@ class AdaRoundOptions(LayerwiseOptions):
 
     scope: Literal["layer", "block"] = Field(
         "layer",
+        title="Rounding learned for",
         description="Whose output is to change least: that of each layer by itself (layer), or of each residual block "
         "or encoder layer, all of whose weights are learnt together so that their errors may cancel (block, as in "
         "BRECQ). A block holds at most 16 layers, and takes as many of the samples as fit into 512 MB with their "
@@ -33,14 +34,18 @@ class AdaRoundOptions(LayerwiseOptions):
         ITERATIONS,
         ge=1,
         le=100_000,
+        title="Iterations",
         description="Steps in which the rounding of a layer is learnt, all of its weights at once; for a block these "
         "are steps on 32 samples.",
     )
-    rate: Real = Field(RATE, ge=1e-5, le=1, description="Learning rate of these steps (Adam).")
+    rate: Real = Field(
+        RATE, ge=1e-5, le=1, title="Learning rate of the rounding", description="Learning rate of these steps (Adam)."
+    )
     strength: Real = Field(
         STRENGTH,
         ge=0,
         le=1e6,
+        title="Strength of the penalty",
         description="What a weight costs that is neither up nor down, relative to the mean output error of a weight "
         "rounded to nearest.",
     )

@@ -24,6 +24,7 @@ class GptqOptions(LayerwiseOptions):
         0.01,
         ge=0,
         le=10,
+        title="Damping of the inputs",
         description="Share of the mean squared input that is added to every squared input: more of it trusts the "
         "inputs less. It is raised, and the log says so, where they depend on each other.",
     )

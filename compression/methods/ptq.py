@@ -35,6 +35,7 @@ class PtqOptions(EqualizeOptions):
 
     scheme: Literal["uniform", "midrise", "power2", "residual", "ternary", "best"] = Field(
         "uniform",
+        title="Values of the weights",
         description="Which values the weights of a layer may take: multiples of a step, 0 among them (uniform); odd "
         "multiples of half a step, one more (midrise); powers of two times a scale (power2, up to 5 bits); sums of b "
         "scales with signs (residual, up to 8 bits); -1, 0 and 1 times a scale (ternary, always 2 bits); or for each "
@@ -42,6 +43,7 @@ class PtqOptions(EqualizeOptions):
     )
     clip: Literal["mse", "percentile", "hqq", "max"] = Field(
         "mse",
+        title="Range of the weights",
         description="Where weights saturate: mse takes the step with the least squared error, percentile leaves the "
         "largest weights out, max reaches to the largest weight (of a group: from its least to its largest), hqq "
         "refines the steps of groups so that few weights err much. Schemes other than uniform have mse.",
@@ -50,10 +52,12 @@ class PtqOptions(EqualizeOptions):
         99.9,
         ge=50,
         le=100,
+        title="Percentile of the range",
         description="Of clip percentile: how many of 100 magnitudes of a layer lie within its range.",
     )
     group: Literal[0, 16, 32, 64, 128, 256] = Field(
         0,
+        title="Weights that share a step",
         description="So many neighbouring weights of a row share a step and a zero point, 16 bits and a code; 0: all "
         "weights of a layer share one step. The last group of a row may be shorter.",
     )

@@ -36,6 +36,7 @@ class RiqOptions(QuantizationOptions):
 
     target: Literal["bits", "deviation"] = Field(
         "bits",
+        title="Aim of the steps",
         description="What the steps are as fine as: the average coded bits allow (bits), or the outputs need in order "
         "not to deviate more than deviation says (deviation), whatever bits that takes: the bits asked for are not "
         "read then.",
@@ -44,6 +45,7 @@ class RiqOptions(QuantizationOptions):
         0.005,
         ge=1e-7,
         le=1,
+        title="Deviation of the outputs allowed",
         description="With target deviation: 1 - the mean cosine between the outputs of the dense and of the quantized "
         "network may be so much, on at most 1,000 validation inputs; no label is used.",
     )
@@ -51,6 +53,7 @@ class RiqOptions(QuantizationOptions):
         0.01,
         ge=0,
         le=1,
+        title="Least deviation of a layer",
         description="ε: a layer is not coded so finely that 1 - the cosine between its weights and the quantized ones "
         "falls below ε². At 0.01 a weight takes about 6.4 bits at most; 0 lets bits rise as far as asked.",
     )
@@ -58,6 +61,7 @@ class RiqOptions(QuantizationOptions):
         512,
         ge=0,
         le=1_000_000_000,
+        title="Layers too small to be coded finely",
         description="Layers of fewer weights keep 8 bits, or the next that their bounds allow, and the step with the "
         "least squared error: their tables of counts would cost more than coding them saves.",
     )

@@ -20,6 +20,7 @@ class SpfqOptions(LayerwiseOptions):
 
     rounding: Literal["nearest", "stochastic"] = Field(
         "nearest",
+        title="Rounding of the weights",
         description="How a weight goes to its grid: to the nearest value (GPFQ), or to one of the two beside it at "
         "random, so that the error is 0 on average (SPFQ), which has proven bounds and loses a little here.",
     )

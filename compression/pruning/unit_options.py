@@ -16,13 +16,14 @@ MOST_BATCHES = 100_000
 
 Criteria = Annotated[
     Mapping[Text, PositiveNumber],
-    Field(description="What makes a unit matter: saliency criteria and their weights."),
+    Field(title="Saliency criteria", description="What makes a unit matter: saliency criteria and their weights."),
 ]
 SaliencyBatches = Annotated[
     Integer,
     Field(
         ge=1,
         le=MOST_BATCHES,
+        title="Batches of saliency",
         description="Over how many training batches saliency is averaged, where its criteria look at gradients; 1 is "
         "the last one alone.",
     ),
@@ -30,8 +31,9 @@ SaliencyBatches = Annotated[
 Cost = Annotated[
     Literal["none", "macs", "parameters"],
     Field(
+        title="Saliency set against",
         description="What a unit's saliency is set against: the MACs or parameters that are removed with it, or "
-        "nothing."
+        "nothing.",
     ),
 ]
 CostPower = Annotated[
@@ -39,14 +41,16 @@ CostPower = Annotated[
     Field(
         ge=0,
         le=4,
+        title="Strength of the cost",
         description="How strongly: saliency is divided by cost to this power; 0 ignores cost, 1 is saliency per MAC.",
     ),
 ]
 RenewPrices = Annotated[
     Flag,
     Field(
+        title="Renew costs",
         description="Count what a unit costs anew after every unit that is chosen, instead of once for all that are "
-        "chosen together."
+        "chosen together.",
     ),
 ]
 

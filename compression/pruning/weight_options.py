@@ -9,7 +9,8 @@ from pydantic import Field
 Scope = Annotated[
     Literal["network", "layer"],
     Field(
+        title="Magnitudes compared in",
         description="Where magnitudes are compared: over the whole network, or within each layer, which then all lose "
-        "one share."
+        "one share.",
     ),
 ]

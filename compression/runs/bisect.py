@@ -96,6 +96,20 @@ def carry_out_find(
     return {**outcome, **least_named, "found": None if last is None else planned[last]["id"]}
 
 
+def target_words(spec: Mapping[str, Any]) -> str:
+    """What a search looks for, as a sentence; empty for the spec of a run or of a sweep that is none."""
+    if "find" not in spec:
+        return ""
+    search = spec["find"]
+    planned, least = search["planned"], float(search.get("min_score", search.get(f"min_{ACCURACY.name}")))
+    metric = Metric.from_result(planned[0].get("subject") or {})
+    bound = "at least" if metric.better == "higher" else "at most"
+    return (
+        f"Looking for the smallest model of {bound} {metric.show(least, 1)} {metric.label} on validation data: at most "
+        f"{len(planned).bit_length()} runs of {len(planned)} budgets."
+    )
+
+
 def bisect(count: int, good_enough: Callable[[int], bool]) -> int | None:
     """The last of 0 ... count - 1 that is good enough, taken that none after one that is not is; None: not even 0."""
     good, bad = -1, count

@@ -172,6 +172,22 @@ class _Inputs(TypedDict):
     rows: list[_LayerInputs]
 
 
+class _Training(TypedDict):
+    """Of the job that trains a dense model: the file's name and what it says of itself."""
+
+    weights: Text
+    seconds: Number
+    provenance: dict[str, Any]
+
+
+class _Timing(TypedDict):
+    load: Number
+    step: Number
+    example: Number
+    batches: Whole
+    examples: dict[str, Whole]
+
+
 _RUN: TypeAdapter[Any] = TypeAdapter(_Run)
 _STUDIES: dict[str, TypeAdapter[Any]] = {
     "curve": TypeAdapter(_Curve),
@@ -179,6 +195,8 @@ _STUDIES: dict[str, TypeAdapter[Any]] = {
     "saliency": TypeAdapter(_Saliency),
     "inputs": TypeAdapter(_Inputs),
     "calibration": TypeAdapter(_Calibration),
+    "train": TypeAdapter(_Training),
+    "timing": TypeAdapter(_Timing),
 }
 
 

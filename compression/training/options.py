@@ -18,16 +18,23 @@ Distill = Annotated[
     Field(
         ge=0,
         le=1,
+        title="Distillation",
         description="How much of the loss is agreement with the dense network instead of with the labels. 0 leaves it "
         "out.",
     ),
 ]
-Temperature = Annotated[Real, Field(ge=0.1, le=100, description="How much the answers compared are softened.")]
+Temperature = Annotated[
+    Real,
+    Field(
+        ge=0.1, le=100, title="Temperature of distillation", description="How much the answers compared are softened."
+    ),
+]
 DistillFeatures = Annotated[
     Real,
     Field(
         ge=0,
         le=1000,
+        title="Distillation of features",
         description="Weight of the distance between the outputs of the network's stages and those of the dense "
         "network, over the channels that remain. 0 leaves it out.",
     ),
@@ -35,8 +42,9 @@ DistillFeatures = Annotated[
 DistillRise = Annotated[
     Literal["constant", "rising"],
     Field(
+        title="Distillation over the run",
         description="Whether what the dense network teaches has its full weight from the first step on, or rises to it "
-        "linearly over the run."
+        "linearly over the run.",
     ),
 ]
 Noise = Annotated[
@@ -44,6 +52,7 @@ Noise = Annotated[
     Field(
         ge=0.01,
         le=1,
+        title="Share of weights quantized in a step",
         description="Share of each layer's weights, drawn anew in every step, that is quantized while training; 1 "
         "quantizes them all.",
     ),
@@ -64,6 +73,7 @@ Ema = Annotated[
     Field(
         ge=0,
         le=0.9999,
+        title="Decay of the weight average",
         description="Decay of the moving average of the weights that is evaluated and stored at the end; 0 takes the "
         "last weights.",
     ),
@@ -73,6 +83,7 @@ Warmup = Annotated[
     Field(
         ge=0,
         le=0.5,
+        title="Learning rate warm-up",
         description="Share of the run, or of a stage with a separate rate schedule, in which the learning rate rises "
         "from zero.",
     ),
@@ -82,6 +93,7 @@ Restart = Annotated[
     Field(
         ge=0,
         le=10,
+        title="Learning rate restart",
         description="Where the last of several stages begins, the learning rate is multiplied by this and falls to 0 "
         "from there; 0 leaves it as it is.",
     ),
@@ -91,6 +103,7 @@ Recalibrate = Annotated[
     Field(
         ge=0,
         le=MOST_BATCHES,
+        title="Batches of recalibration",
         description="Training batches over which batch-norm statistics are taken anew at the end; 0 keeps the running "
         "ones.",
     ),
@@ -100,15 +113,17 @@ Recalibrate = Annotated[
 OscillationRemedy = Annotated[
     Literal["none", "dampen", "freeze"],
     Field(
+        title="Oscillating weights",
         description="What the last stage does about weights that jump between two values of their grid: nothing, pull "
-        "all weights towards their values more and more (dampen), or hold those that jump often (freeze)."
+        "all weights towards their values more and more (dampen), or hold those that jump often (freeze).",
     ),
 ]
 Ends = Annotated[
     Literal["same", "eight"],
     Field(
+        title="First and last layer",
         description="Bits of the first and the last layer's weights and inputs: like the others, or 8 where the budget "
-        "has no bound for that layer. They count in the sizes, in an average of bits and in BOPs."
+        "has no bound for that layer. They count in the sizes, in an average of bits and in BOPs.",
     ),
 ]
 
@@ -116,8 +131,9 @@ Ends = Annotated[
 Unsigned = Annotated[
     Flag,
     Field(
+        title="Unsigned inputs",
         description="Inputs that are never negative, as behind a ReLU, are quantized without a sign: all codes are for "
-        "values from 0 up, so that steps are half as large at the same bit-width."
+        "values from 0 up, so that steps are half as large at the same bit-width.",
     ),
 ]
 
@@ -125,15 +141,17 @@ Unsigned = Annotated[
 FreeThreshold = Annotated[
     Flag,
     Field(
+        title="Free threshold at two bits",
         description="Two bits leave a weight -d, 0 or d, with 0 up to d/2: where weights may end at two bits, learn "
-        "where 0 ends apart from d, through the quantizer's exponent. Ranges then learn from the gradient of d too."
+        "where 0 ends apart from d, through the quantizer's exponent. Ranges then learn from the gradient of d too.",
     ),
 ]
 Ranges = Annotated[
     Literal["max", "percentile", "fitted"],
     Field(
+        title="Range of activations",
         description="Range of activations: the largest magnitude on 8 training batches with a margin, their 99.9th "
-        "percentile, or fitted for the least squared error at the fewest bits that they may have."
+        "percentile, or fitted for the least squared error at the fewest bits that they may have.",
     ),
 ]
 

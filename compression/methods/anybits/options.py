@@ -31,6 +31,7 @@ class AnyBitsOptions(ActivationOptions, TrainingOptions):
         1000,
         ge=1,
         le=100_000,
+        title="Examples of the search",
         description="Validation examples on which it is measured, with forward passes only, what fewer bits in each "
         "layer cost, and which mixture of bit-widths is best; fewer where one takes much arithmetic.",
     )

@@ -47,6 +47,7 @@ class BsqOptions(ActivationOptions, StagedTrainingOptions):
         0.0,
         ge=0,
         le=1,
+        title="Strength of the penalty",
         description="The weight α of the penalty on bit planes, in the paper's unit, scaled to the length of the run. "
         "It pulls all the time, also below the bits asked for: 0.005, of the best-known result in 350 epochs, destroys "
         "a small network in two epochs, 0.001 does not. 0 chooses it anew after each re-quantization, such that the "
@@ -56,11 +57,16 @@ class BsqOptions(ActivationOptions, StagedTrainingOptions):
         8,
         ge=1,
         le=100,
+        title="Number of requantizations",
         description="How often, evenly spread, the bit planes become whole numbers again and those that died are "
         "dropped. With the last time their training ends.",
     )
     share: Real = Field(
-        0.6, ge=0.05, le=0.95, description="The share of the run that trains bit planes; the rest trains at fixed bits."
+        0.6,
+        ge=0.05,
+        le=0.95,
+        title="Share of the run that trains bit planes",
+        description="The share of the run that trains bit planes; the rest trains at fixed bits.",
     )
     ranges: Ranges = "percentile"
 

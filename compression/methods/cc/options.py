@@ -58,19 +58,26 @@ class CcOptions(TrainingOptions):
 
     units: Literal["joint", "none", "all"] = Field(
         "joint",
+        title="Saving by whole units",
         description="How much of the saving whole units take: whatever leaves the least estimated error (joint), "
         "nothing, so that ranks save it all (none), or all of it (all).",
     )
     harm: Literal["output", "weights"] = Field(
         "output",
+        title="Error counted",
         description="What error is counted, relative to each layer: that of its outputs on training inputs without "
         "labels, where factors come from whitened SVD, or that of its weights, from plain SVD.",
     )
     samples: Integer = Field(
-        256, ge=1, le=MOST_SAMPLES, description="With harm output: how many training inputs are looked at."
+        256,
+        ge=1,
+        le=MOST_SAMPLES,
+        title="Training inputs looked at",
+        description="With harm output: how many training inputs are looked at.",
     )
     tuning: Literal["weights", "none"] = Field(
         "weights",
+        title="Training afterwards",
         description="Train the smaller network for the budget's epochs, or train nothing: norms are refitted, and the "
         "result is there at once, without a label.",
     )

@@ -19,6 +19,7 @@ class CodeqOptions(TrainingOptions):
         0.7,
         ge=0.1,
         le=0.95,
+        title="Share of the run that learns thresholds",
         description="The share of the run in which thresholds are learned and zeros may come back; in the rest the "
         "zeros are fixed.",
     )

@@ -65,16 +65,19 @@ class GetaOptions(UnitOptions, LearnedRangeOptions):
     )
     joint_steps: Literal["largest", "gradual", "learned"] = Field(
         "largest",
+        title="Joint step",
         description="Which step a layer takes in the joint stage where any descends: the largest (fewest bits), as "
         "published, one that grows gradually, or the learned one.",
     )
     order: Literal["bits_first", "bits_late", "prune_first", "activations_first"] = Field(
         "bits_first",
+        title="Order of stages",
         description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
         "those of activations before and those of weights while.",
     )
     bit_rule: Literal["bounds", "priced"] = Field(
         "bounds",
+        title="What sets the bits",
         description="What sets a bit-width inside its range: its bounds and joint_steps, as published, or a price on "
         "bit operations, under which layers exchange bits while channels are removed.",
     )
@@ -82,35 +85,42 @@ class GetaOptions(UnitOptions, LearnedRangeOptions):
         0.0,
         ge=0,
         le=HIGHEST_BITS,
+        title="Mean bits aimed at",
         description="With bit_rule priced, the bit-width whose bit operations the run ends at or just below, were it "
         "every quantizer's inside its range; 0 takes the middle of each range.",
     )
     rise: Literal["linear", "cubic", "damage"] = Field(
         "linear",
+        title="How removal rises",
         description="How removal rises over the pruning periods: by the same amount in each, as published, much in "
         "the first ones and little in the last, or by the same share of the saliency that is to be removed.",
     )
     forgetting: Literal["published", "half", "uniform"] = Field(
         "published",
+        title="How fast channels are forgotten",
         description="How fast redundant channels are forgotten: as published only as far as the step descends almost "
         "fully, half as fast a descent, or evenly over the period.",
     )
     tied_ranges: Flag = Field(
         False,
+        title="Ranges follow bounded steps",
         description="Where a bit bound holds a quantizer's step, its range learns from the gradient of the step too.",
     )
     gradient_scale: Flag = Field(
         False,
+        title="Scale the gradients of steps",
         description="Scale the gradients of steps and ranges by the number of values they stand for (LSQ).",
     )
     clip: Literal["max", "fitted"] = Field(
         "fitted",
+        title="Range of the weights",
         description="Range of the weights' quantizers: up to the largest weight, or fitted for the least squared "
         "error.",
     )
     ranges: Ranges = "max"
     weights: Literal["tensor", "channel"] = Field(
         "tensor",
+        title="Range and step shared by",
         description="What shares a range and a step: all weights of a layer, as published, or those of one output "
         "channel. The bit-width is the layer's in both cases; each channel costs 4 bytes more.",
     )

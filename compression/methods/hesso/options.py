@@ -22,17 +22,25 @@ ACTIVATION_BITS = EqualActivationBits()
 class HessoOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
     """What HESSO takes beside its sparsity and bits; saliency has the defaults of the other structured methods."""
 
-    warm_up: Real = Field(0.05, ge=0, le=0.9, description="The share of the run before the first units are chosen.")
+    warm_up: Real = Field(
+        0.05,
+        ge=0,
+        le=0.9,
+        title="Warm-up before channels are chosen",
+        description="The share of the run before the first units are chosen.",
+    )
     fading: Real = Field(
         0.45,
         ge=0.01,
         le=1,
+        title="Share of the run that removes",
         description="The share of the run in which units fade to zero; the remainder trains the others on.",
     )
     periods: Integer = Field(
         6,
         ge=1,
         le=MOST_PERIODS,
+        title="Periods of removal",
         description="How many times units are scored anew and chosen; each time they fade over one period.",
     )
     recalibrate: Recalibrate = 100

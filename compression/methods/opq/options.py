@@ -24,16 +24,19 @@ class OpqOptions(TrainingOptions):
 
     prune_mode: Literal["laplace", "empirical", "uniform"] = Field(
         "laplace",
+        title="How zeros are shared out",
         description="How the zeros are shared out: by one threshold in closed form on a Laplace model of the weights "
         "(laplace), on the weights themselves (empirical, the exact optimum), or equally (uniform).",
     )
     scope: Literal["network", "layer"] = Field(
         "network",
+        title="Average bits hold for",
         description="What the average bits hold for: the whole network, whose layers then get different bit-widths, "
         "or every layer by itself.",
     )
     grid: Literal["plain", "survivor"] = Field(
         "plain",
+        title="Levels of the weights",
         description="Levels of the weights that are not pruned: multiples of the step (plain), or steps counted from "
         "the layer's pruning threshold (survivor), where no level is wasted below it. It costs 4 bytes more for each "
         "layer and pays where weights are pruned; where none are, small ones are better rounded to zero (plain, zeros "
@@ -41,30 +44,35 @@ class OpqOptions(TrainingOptions):
     )
     codebook: Literal["layer", "channel"] = Field(
         "layer",
+        title="Step shared by",
         description="What shares a step: all weights of a layer (layer), as OPQ has it; or those of one output "
         "channel, its scale times one set of levels (channel): an addition, not part of OPQ, whose channels cost 4 "
         "bytes each.",
     )
     omega: Literal["equal", "scale", "energy"] | Mapping[Text, PositiveNumber] = Field(
         "equal",
+        title="What a layer's error counts",
         description="What a layer's squared error counts: the same everywhere, relative to its scale (1/τ²) or to its "
         "energy (1/Σw²). A budget file may also give numbers by layer.",
     )
     skip: tuple[Text, ...] = Field((), description="Layers that are left alone; they do not count in the sparsity.")
     zeros: Literal["exact", "rounded"] = Field(
         "exact",
+        title="What code 0 holds",
         description="Whether code 0 is kept for pruned weights, so that exactly as many are zero as requested "
         "(exact), or small weights may round to zero as well (rounded): that is the smaller error where few or no "
         "weights are pruned.",
     )
     tables: Literal["exact", "laplace"] = Field(
         "exact",
+        title="Steps computed from",
         description="Where a layer's step comes from: searched on its weights, and the bits proven optimal (exact), "
         "or both from the Laplace model (laplace), which is faster.",
     )
 
     rounding: Literal["nearest", "learned"] = Field(
         "nearest",
+        title="Rounding of the weights",
         description="How the weights that are not pruned come onto their grid: rounded to the nearest level while they "
         "are fine-tuned (nearest), or with nothing trained: layer by layer it is learnt which of them round up and "
         "which down, so that the layer's output changes least on 512 training inputs without labels, as AdaRound does "

@@ -21,22 +21,32 @@ class QapOptions(LearnedRangeOptions):
     """What quantization-aware pruning takes beside its sparsity and bits."""
 
     rounds: Integer = Field(
-        9, ge=1, le=100, description="In how many equal rounds weights are set to zero, with training in between."
+        9,
+        ge=1,
+        le=100,
+        title="Rounds of removal",
+        description="In how many equal rounds weights are set to zero, with training in between.",
     )
     pruning: Real = Field(
         0.4,
         ge=0,
         le=0.95,
+        title="Share of the run that prunes",
         description="The share of the run up to the last round; the remainder trains the weights that survive.",
     )
     scope: Scope = "network"
     rewind: Flag = Field(
         False,
+        title="Rewind to the first values",
         description="After every round, bring all that survives back to the values it had when the run began (lottery "
         "ticket), instead of training it on.",
     )
     l1: Real = Field(
-        0.0, ge=0, le=1, description="Weight of the sum of all magnitudes of weights in the loss; 0 leaves it out."
+        0.0,
+        ge=0,
+        le=1,
+        title="L1 penalty",
+        description="Weight of the sum of all magnitudes of weights in the loss; 0 leaves it out.",
     )
     recalibrate: Recalibrate = 100
     ranges: Ranges = "percentile"

@@ -23,13 +23,21 @@ class SequentialOptions(UnitOptions, LearnedRangeOptions):
     """What prune, then quantize, takes beside its sparsity and bits."""
 
     rounds: Literal[4, 1, 2, 8] = Field(
-        4, description="In how many equal rounds the units are removed, with training in between."
+        4,
+        title="Rounds of removal",
+        description="In how many equal rounds the units are removed, with training in between.",
     )
     norm: Literal["none", "group"] = Field(
-        "none", description="Compare all units of the network directly, or each with the mean of its group."
+        "none",
+        title="Units compared with",
+        description="Compare all units of the network directly, or each with the mean of its group.",
     )
     quantization: Real = Field(
-        0.5, ge=0.05, le=0.95, description="The share of the run that trains with quantized weights."
+        0.5,
+        ge=0.05,
+        le=0.95,
+        title="Share of the run at few bits",
+        description="The share of the run that trains with quantized weights.",
     )
     ranges: Ranges = "percentile"
     criteria: Criteria = Field(default_factory=lambda: {RMS: 1.0})

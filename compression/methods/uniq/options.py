@@ -33,11 +33,13 @@ class UniqOptions(ActivationOptions, TrainingOptions):
 
     weights: Literal["tensor", "channel"] = Field(
         "tensor",
+        title="Range and step shared by",
         description="What shares a step: all weights of a layer, or those of one output channel, which costs 4 bytes "
         "for each.",
     )
     start: Literal["normal", "fitted"] = Field(
         "normal",
+        title="Steps at the beginning",
         description="Steps at the beginning: those with the least squared error for normally distributed weights and "
         "inputs, as published, or those fitted to the weights and inputs themselves.",
     )

@@ -119,6 +119,7 @@ class SectionSteps:
             "noise": self.noise,
             "average": self.average,
             "oscillation": self.oscillation,
+            "wire": setup.wire,
         }
         self.parts |= {name: part for name, part in added.items() if part is not None}
 
@@ -137,6 +138,8 @@ class SectionSteps:
         model, optimizer = self.setup.model, self.section.optimizer
         if self.goal is not None:
             self.goal.progress = step.fraction
+        if self.setup.wire is not None:
+            self.setup.wire.step = step.index
         self.algorithm.before_step(step.index)
         # 1. The learning rate of this step, as a share of each parameter group's own
         share = self._share_of_rate(step.index)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from compression import data, zoo
+from compression import data, tasks, zoo
 from compression.data import Batches
 from compression.graph.trace import trace
 from compression.posttraining.grams import LayerInputs, collect
@@ -42,6 +42,16 @@ def _all_inputs() -> dict[str, LayerInputs]:
 def inputs(layer: str) -> LayerInputs:
     """What flows into a layer while the network looks at :data:`IMAGES` digits."""
     return _all_inputs()[layer]
+
+
+@lru_cache(maxsize=1)
+def gradients() -> dict[str, torch.Tensor]:
+    """Parameter name → gradient of the loss over :data:`IMAGES` digits, as training would send it."""
+    task = tasks.load(DATA)
+    images, labels = Batches(task.data, "train", IMAGES, augment=False).batch(0, 0)
+    named = dict(network().named_parameters())
+    loss = task.loss(task.answer(network(), images), labels)
+    return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
 
 @lru_cache(maxsize=1)

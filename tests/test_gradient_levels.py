@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from compression.quant.gradient_levels import best_levels, even_levels, symmetric_pair, two_means
+from compression.quant.gradient_levels import best_levels, even_levels, middle_level, symmetric_pair, two_means
 from compression.quant.stochastic import (
     pack_codes,
     packed_bytes,
@@ -69,6 +69,15 @@ def test_four_levels_are_nearly_the_best_of_all_fours_and_sweeps_never_add_error
         swept = [error(values, best_levels(block[None], 2, sweeps)[0].numpy()) for sweeps in range(6)]
         assert all(after <= before * (1 + 1e-12) for before, after in itertools.pairwise(swept))
         assert least * (1 - 1e-12) <= swept[-1] <= 1.05 * least
+
+
+def test_the_middle_level_is_the_best_of_all_values() -> None:
+    for block in drawn(8, 45, seed=4):
+        values, level = np.sort(block.numpy()), float(middle_level(block[None]))
+        ends = values[0], values[-1]
+        least = min(error(values, np.array([ends[0], value, ends[1]])) for value in values)
+        assert level in values
+        assert error(values, np.array([ends[0], level, ends[1]])) == pytest.approx(least)
 
 
 def test_two_levels_are_the_ends_and_equal_values_need_no_more() -> None:

@@ -23,7 +23,7 @@ from compression.methods.base import Reporter, Setup
 from compression.runs import RunFolder
 from compression.tasks import task_of
 from compression.training import parallel
-from compression.training.wire import BLOCK, Wire, wire_of
+from compression.training.wire import BLOCK, Wire, wire_bytes, wire_of
 from tests.contract.runs import budget, network, setup
 from tests.stripes import striped
 
@@ -164,7 +164,8 @@ def test_what_is_sent_are_codes_of_the_own_gradient(ranks: list[Saved]) -> None:
                 if own[name].dim() <= 1:
                     assert np.array_equal(decoded[name], own[name].numpy().ravel()), name
             facts = each[f"{bits}"]["facts"]
-            assert facts["bytes_per_step"] == len(data)
+            matrices = sum(sizes[name] for name in sizes if own[name].dim() > 1)
+            assert facts["bytes_per_step"] == len(data) == wire_bytes(matrices, sum(sizes.values()) - matrices, bits)
             assert facts["fp32_bytes_per_step"] == 4 * sum(sizes.values())
             assert len(data) < (bits / 32 + 0.05) * 4 * sum(sizes.values())
 

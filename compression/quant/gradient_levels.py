@@ -47,6 +47,13 @@ class _Sorted:
         return middle, (high - level) * below + (level - low) * over
 
 
+def middle_level(blocks: torch.Tensor) -> torch.Tensor:
+    """The best level [B] between the least and the largest value of each block: the first one that ORQ adds."""
+    ordered = _Sorted(blocks)
+    ends = torch.tensor([[0], [blocks.shape[1] - 1]], device=blocks.device).expand(2, len(blocks))[..., None]
+    return ordered.values.gather(1, ordered.best_between(ends[0], ends[1])[0])[:, 0]
+
+
 def best_levels(blocks: torch.Tensor, bits: int, sweeps: int = SWEEPS) -> torch.Tensor:
     """The 2^bits levels [B, 2^bits] of ORQ: values of each block, so that the error of stochastic rounding is small.
 

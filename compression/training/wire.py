@@ -104,6 +104,12 @@ class Wire:
         return flat
 
 
+def wire_bytes(coded: int, plain: int, bits: int) -> int:
+    """The bytes of a gradient of ``coded`` values that are rounded and ``plain`` ones that are not."""
+    blocks = _shape(coded, bits)[0] if coded else 0
+    return packed_bytes(coded, bits) + 4 * (blocks * 2**bits + plain)
+
+
 def wire_of(bits: int | None, seed: int) -> Wire | None:
     """The wire of a run whose gradients are sent in ``bits`` bits; None where they are sent in fp32."""
     return None if bits is None else Wire(bits, seed)

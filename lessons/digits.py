@@ -66,7 +66,8 @@ def macs() -> dict[str, int]:
     return {layer.name: layer.macs for layer in trace(network(), torch.zeros(1, *INPUT)).layers}
 
 
-def layer_field(default: str) -> Choice:
-    """A choice among the layers."""
-    names = {name: f"{name}, {weight.numel():,} weights" for name, weight in layers().items()}
+def layer_field(default: str, smallest: int = 0) -> Choice:
+    """A choice among the layers of at least so many weights."""
+    sizes = {name: weight.numel() for name, weight in layers().items()}
+    names = {name: f"{name}, {size:,} weights" for name, size in sizes.items() if size >= smallest}
     return Choice("layer", "Layer of resnet8 (real, trained weights)", names, default)

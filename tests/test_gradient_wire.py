@@ -32,26 +32,26 @@ STEPS, SEED, STOP = 60, 3, 2
 Saved = dict[str, Any]
 
 
-class _Keeping(Reporter):
-    """Keeps what a checkpoint after :data:`STOP` steps would hold."""
+class _Storing(Reporter):
+    """Stores what a checkpoint after :data:`STOP` steps would hold."""
 
-    kept: Saved | None = None
+    stored: Saved | None = None
 
     def checkpoint(self, step: int, capture: Callable[[], Saved], *, due: bool = False) -> None:
         if step == STOP:
-            self.kept = copy.deepcopy(capture())
+            self.stored = copy.deepcopy(capture())
 
 
 def _trained(saved: Saved | None) -> tuple[Saved, Saved | None]:
     """A run of a method as one of the processes: its last weights and what was counted, and its checkpoint."""
     requested = budget("magnitude")
-    work, report = setup(requested), _Keeping()
+    work, report = setup(requested), _Storing()
     work = Setup(work.model, work.graph, work.task, requested, wire_of(4, requested.seed))
     report.saved = parallel.shared(saved)
     torch.manual_seed(requested.seed)
     done = methods.get("magnitude").run(work, report)
     assert work.wire is not None
-    return {"model": done.model.state_dict(), "wire": work.wire.facts()}, report.kept
+    return {"model": done.model.state_dict(), "wire": work.wire.facts()}, report.stored
 
 
 def _gradients(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -85,8 +85,8 @@ def _rank(rank: int, folder: str) -> None:
             seen.append(_gradients(model))
         results[f"{bits}"] = {"gradients": seen, "sent": sent[:2], "facts": wire.facts()}
         sent.clear()
-    whole, kept = _trained(None)
-    again, _ = _trained(kept)
+    whole, stored = _trained(None)
+    again, _ = _trained(stored)
     results |= {"whole": whole, "resumed": again}
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.barrier()  # who leaves first would close a connection that the other waits for

@@ -65,10 +65,10 @@ def show(values: Values) -> View:
     median = float(info.middle[steps])
     whole, small = matrices(matrix, bits)
     once = float((small - whole).norm() / whole.norm())
-    change = 100 * float(np.abs(singular - 1).max())
+    change = round(100 * float(np.abs(singular - 1).max()), 9)
     caption = (
-        f"One step changes the length of a signal by at most **{change:.3g}\u00a0%**. After **{steps}** steps the median "
-        f"is **{median:.3g} times** the first one."
+        f"One step changes the length of a signal by at most **{change:.3g}\u00a0%**. After **{steps}** steps the "
+        f"median signal is **{median:.3g} times** as long."
     )
     facts = {
         "size": str(SIZE),

@@ -13,9 +13,10 @@ from compression.plots import theme
 from lessons.maths.wire import BEST, EVEN, NEAREST, Rounding
 from lessons.panels import VIOLET, Panel, bars, here, line, stacked, upright
 
-LABELS = {BEST: "ORQ, at random", EVEN: "even levels, at random", NEAREST: "to the nearest"}
+LABELS = {BEST: "ORQ, at random", EVEN: "even, at random", NEAREST: "nearest"}
 _LOOKS = {BEST: (theme.ACCENT, "solid"), EVEN: (VIOLET, "dash"), NEAREST: (theme.MUTED, "dot")}
-BINS = 80
+BINS, STRONG = 80, 24
+"""How many bars there are, and up to how many levels are drawn in full colour."""
 Curves = Sequence[Mapping[str, Rounding]]
 
 
@@ -25,7 +26,9 @@ def wire_figure(values: NDArray[Any], curves: Curves, way: str, bits: int, proce
     hover = "%{y} values near %{x:.2g}"
     color = theme.rgba(theme.MUTED, 0.55)
     above = bars("values", (edges[1:] + edges[:-1]) / 2, counts, color, hover=hover, showlegend=False)
-    levels = [upright(float(level), _LOOKS[way][0], 1.5) for level in curves[bits - 1][way].levels]
+    sent = curves[bits - 1][way].levels.tolist()
+    look = theme.rgba(_LOOKS[way][0], min(1.0, STRONG / len(sent)))
+    levels = [upright(value, look, 1.5) for value in sent]
     widths = list(range(1, len(curves) + 1))
     below = []
     for name, label in LABELS.items():

@@ -15,6 +15,7 @@ from lessons.maths import wire
 from lessons.wire import figure
 from lessons.wire.figure import LABELS
 
+SMALLEST = 512  # weights of a layer, so that there are more than levels
 EXERCISE = (0, 1, 2, 2, 3, 5, 8, 10)
 
 
@@ -22,7 +23,7 @@ def fields(values: Values) -> Sequence[Choice | Slider]:
     """A layer, how its gradient is rounded, bits, and how many processes send theirs."""
     rounding = "At random: up or down so that it is right on average. To the nearest: the same way every time."
     return (
-        digits.layer_field("layer2.0.conv2"),
+        digits.layer_field("layer2.0.conv2", SMALLEST),
         Choice("way", "Rounding", dict(LABELS), wire.BEST, help=rounding, half=True),
         Slider("bits", "Bits a value", wire.WIDTHS[0], wire.WIDTHS[-1], 1, 4, half=True),
         Slider("processes", "Processes", 1, 64, 1, 4, help="As if each had this gradient: what their mean is off by."),

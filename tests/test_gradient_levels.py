@@ -71,6 +71,22 @@ def test_four_levels_are_nearly_the_best_of_all_fours_and_sweeps_never_add_error
         assert least * (1 - 1e-12) <= swept[-1] <= 1.05 * least
 
 
+def test_without_sweeps_the_split_that_saves_least_is_left_out() -> None:
+    """The middle level, one in each half, and of these two the better one."""
+
+    def best(values: Floats, low: float, high: float) -> float:
+        inside = values[(values >= low) & (values <= high)]
+        return float(min(inside, key=lambda v: error(inside, np.array([low, v, high]))))
+
+    for block in drawn(12, 45, seed=5):
+        values = np.sort(block.numpy())
+        low, high = values[[0, -1]].tolist()
+        middle = best(values, low, high)
+        fours = [[low, best(values, low, middle), middle, high], [low, middle, best(values, middle, high), high]]
+        least = min(error(values, np.array(four)) for four in fours)
+        assert error(values, best_levels(block[None], 2, sweeps=0)[0].numpy()) == pytest.approx(least)
+
+
 def test_the_middle_level_is_the_best_of_all_values() -> None:
     for block in drawn(8, 45, seed=4):
         values, level = np.sort(block.numpy()), float(middle_level(block[None]))

@@ -28,7 +28,7 @@ from tests.contract.runs import budget, network, setup
 from tests.stripes import striped
 
 WIDTHS = (4, 2, 1)
-STEPS, SEED, STOP = 60, 3, 2
+STEPS, SEED, STOP = 40, 3, 2
 Saved = dict[str, Any]
 
 

@@ -41,9 +41,9 @@ class _Sorted:
         share = self.excess(first, last, low) / torch.where(width > 0, width, torch.inf)
         # 2. The last value that T values, itself included, are at or above
         middle = (last - share.floor().long()).clamp(first, last)
-        # 3. Σ (c - v)(v - a) falls by (c - l)(v - a) below l and by (l - a)(c - v) above it
+        # 3. Σ (c - v)(v - a) falls by (c - l)(v - a) for v below l, and by (l - a)(c - v) for the others
         level = self.above.gather(1, middle)
-        below, over = self.excess(first, middle, low), -self.excess(middle, last, high)
+        below, over = self.excess(first, middle - 1, low), -self.excess(middle, last, high)
         return middle, (high - level) * below + (level - low) * over
 
 

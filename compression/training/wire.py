@@ -62,7 +62,7 @@ class Wire:
     def __str__(self) -> str:
         steps = max(1, self.steps)
         sent, whole = f"{self.sent / steps:,.0f} bytes a step", f"{self.whole / steps:,.0f} in fp32"
-        return f"gradients in {self.bits} bit{'s' * (self.bits > 1)} a value: each process sends {sent} to each other one, {whole}"
+        return f"gradients of {self.bits}-bit values: each process sends {sent} to each other one, {whole}"
 
     def generator(self, bucket: int, device: torch.device) -> torch.Generator:
         """The random numbers of this process for a bucket in this step."""

@@ -27,7 +27,7 @@ def wire_figure(values: NDArray[Any], curves: Curves, way: str, bits: int, proce
     color = theme.rgba(theme.MUTED, 0.55)
     above = bars("values", (edges[1:] + edges[:-1]) / 2, counts, color, hover=hover, showlegend=False)
     sent = curves[bits - 1][way].levels.tolist()
-    look = theme.rgba(_LOOKS[way][0], min(1.0, STRONG / len(sent)))
+    look = theme.rgba(_LOOKS[way][0], max(0.25, min(1.0, STRONG / len(sent))))
     levels = [upright(value, look, 1.5) for value in sent]
     widths = list(range(1, len(curves) + 1))
     below = []

@@ -49,6 +49,8 @@ _SHORT = {
     "following": "Following",
     "rank": "Rank",
     "norms": "Norms",
+    "wire": "Wire",
+    "memory": "Memory",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

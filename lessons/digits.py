@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from compression import data, zoo
+from compression import data, tasks, zoo
 from compression.data import Batches
 from compression.graph.trace import trace
 from compression.posttraining.grams import LayerInputs, collect
@@ -45,6 +45,16 @@ def inputs(layer: str) -> LayerInputs:
 
 
 @lru_cache(maxsize=1)
+def gradients() -> dict[str, torch.Tensor]:
+    """Parameter name → gradient of the loss over :data:`IMAGES` digits, as training would send it."""
+    task = tasks.load(DATA)
+    images, labels = Batches(task.data, "train", IMAGES, augment=False).batch(0, 0)
+    named = dict(network().named_parameters())
+    loss = task.loss(task.answer(network(), images), labels)
+    return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
+
+
+@lru_cache(maxsize=1)
 def tables() -> LayerTables:
     """The sorted magnitudes of all layers and their prefix sums."""
     return LayerTables.prepare(layers())
@@ -56,7 +66,8 @@ def macs() -> dict[str, int]:
     return {layer.name: layer.macs for layer in trace(network(), torch.zeros(1, *INPUT)).layers}
 
 
-def layer_field(default: str) -> Choice:
-    """A choice among the layers."""
-    names = {name: f"{name}, {weight.numel():,} weights" for name, weight in layers().items()}
+def layer_field(default: str, smallest: int = 0) -> Choice:
+    """A choice among the layers of at least so many weights."""
+    sizes = {name: weight.numel() for name, weight in layers().items()}
+    names = {name: f"{name}, {size:,} weights" for name, size in sizes.items() if size >= smallest}
     return Choice("layer", "Layer of resnet8 (real, trained weights)", names, default)

@@ -81,7 +81,7 @@ def typed(answer: Number | Pick, right: bool) -> str:
 
 
 def test_lessons_in_order() -> None:
-    assert [each.number for each in CONTENTS] == list(range(1, 15))
+    assert [each.number for each in CONTENTS] == list(range(1, 17))
     for file in ("text.md", "lesson.py"):
         assert {path.parent.name for path in contents.FOLDER.glob(f"*/{file}")} == {each.name for each in CONTENTS}
 

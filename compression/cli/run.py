@@ -27,6 +27,13 @@ Gpus = Annotated[
         metavar="N", help="use so many GPUs of this machine: a run divides its batches among them, a sweep its runs"
     ),
 ]
+GradientBits = Annotated[
+    int | None,
+    COUNT,
+    Parameter(
+        metavar="B", help="with --gpus: send gradients in 1 to 8 bits a value, rounded at random (default: as fp32)"
+    ),
+]
 Find = Annotated[
     str | None,
     Parameter(
@@ -49,12 +56,13 @@ Yes = Annotated[bool, Parameter(negative=(), help=f"start a race of more than {r
 
 
 def run(
-    *, _budget: Typed = NOTHING, device: Device = AUTO, gpus: Gpus = 1, detach: Detach = False, priority: Priority = 0,
-    runs: Runs = "runs", json: Json = None, **more: More,
+    *, _budget: Typed = NOTHING, device: Device = AUTO, gpus: Gpus = 1, gradient_bits: GradientBits = None,
+    detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start the run and follow it."""
     requested = budget({**_budget, **more})
-    return follow(library.start(requested, runs, priority=priority, device=device, gpus=gpus), runs, json, detach)
+    together: dict[str, Any] = {"device": device, "gpus": gpus, "gradient_bits": gradient_bits}
+    return follow(library.start(requested, runs, priority=priority, **together), runs, json, detach)
 
 
 def sweep(

@@ -60,6 +60,9 @@ def _run_lines(result: dict[str, Any]) -> list[str]:
         )
     if result.get("preprocess"):
         lines.append(f"started from {result['weights']}; images: {words(result['preprocess'])}")
+    if wire := result.get("wire"):
+        sizes = f"{wire['bytes_per_step']:,.0f} bytes a step and process, {wire['fp32_bytes_per_step']:,.0f} in fp32"
+        lines.append(f"gradients of {wire['gradient_bits']}-bit values: {sizes}")
     if result["equality"] is not None:
         lines.append(f"largest difference to the masked model: {result['equality']:.1e}")
     if result["ledger"]:

@@ -153,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from compression.methods.base import Reporter, Setup
     from compression.runs.prepare import load
     from compression.training import parallel
+    from compression.training.wire import wire_of
     from compression.zoo import example
 
     torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
@@ -166,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.manual_seed(budget.seed)
     model = subject.on(rank_device(folder, int(rank))).model
     with devices.fitting(devices.device_of(model), budget.batch_size):
-        methods.get(budget.method).run(Setup(model, graph, subject.task, budget), report)
+        wire = wire_of(folder.spec().get("gradient_bits"), budget.seed)
+        methods.get(budget.method).run(Setup(model, graph, subject.task, budget, wire), report)
     _leave()
     return 0
 

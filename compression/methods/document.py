@@ -17,10 +17,23 @@ command line an ask is its own option and an option is `--option NAME=VALUE`. Th
 `python -m compression.methods.document`; to add a method, see [adding a method](adding-a-method.md).
 """
 
+TAIL = """## Not among them
+
+- **ORQ and BinGrad** (arXiv 2002.11082) compress gradients between processes, not a model:
+  `run --gpus N --gradient-bits B` ([devices](devices.md#several-gpus)) and lesson 15.
+- **QORNN** (arXiv 2402.04012) trains recurrent matrices of few bits that stay nearly orthogonal: lesson 16, and
+  `compression.quant.orthogonal.QuantizedOrthogonal` for a layer of one's own. No built-in model is recurrent.
+- **HKNAS** (arXiv 2304.11701) searches kernel sizes for hyperspectral images and trains the network anew: it designs
+  a network and compresses none. What of it belongs here are its *rings*: a 5 × 5 or 7 × 7 kernel holds the smaller
+  ones, and its outer ring could leave as a unit does, which saves MACs without touching a channel. A convolution whose
+  outer ring is zero equals the one with the cropped kernel and one pixel less padding. That is left for later:
+  built-in networks convolve 3 × 3 at most, patches aside.
+"""
+
 
 def markdown() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *(_section(method) for method in methods.all_methods().values())])
+    return "\n".join([HEAD, *(_section(method) for method in methods.all_methods().values()), TAIL])
 
 
 def _section(method: Method) -> str:

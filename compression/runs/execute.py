@@ -28,6 +28,7 @@ from compression.training import parallel
 from compression.training.dense import evaluate
 from compression.training.loop import check_finite
 from compression.training.resume import check_taken_over
+from compression.training.wire import wire_of
 from compression.zoo import weights as weight_files
 
 CHECKED_IMAGES = 64
@@ -65,13 +66,15 @@ def execute(
     if unused := chosen.unused(budget):
         report.log(f"{chosen.info.label} does not use {', '.join(unused)} of this budget")
     torch.manual_seed(budget.seed)
-    setup = prepared.setup(budget)
+    setup = prepared.setup(budget, wire_of(folder.spec().get("gradient_bits"), budget.seed))
     if chosen.removes_units and report.saved is None:
         groups = setup.graph.prunable
         report.decision(0, sizes={g.id: g.units for g in groups}, layers={g.id: g.layers for g in groups})
     with devices.fitting(device, budget.batch_size):
         compressed = _compress(chosen, setup, report)
     check_taken_over(report)
+    if setup.wire is not None:
+        report.log(str(setup.wire))
     report.check()
     with devices.fitting(device):
         outcome, details = finish(folder, compressed.setup(setup), compressed.model, report)
@@ -94,6 +97,7 @@ def execute(
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
         "ranks": dict(compressed.ranks),
+        **({} if setup.wire is None else {"wire": setup.wire.facts()}),
         **outcome,
         "points": [point.to_dict() for point in folder.points()],
     }

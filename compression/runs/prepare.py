@@ -25,6 +25,7 @@ from compression.preprocess import words as preprocess_words
 from compression.tasks import Evaluation, Metric, Task
 from compression.training.dense import evaluate
 from compression.training.measure import sizes
+from compression.training.wire import Wire
 from compression.zoo.origin import Weighted, weighted
 from compression.zoo.weights import digest as weights_digest
 from compression.zoo.weights import unshared
@@ -74,10 +75,10 @@ class Prepared:
     digest: str
     device: torch.device
 
-    def setup(self, budget: Budget) -> Setup:
+    def setup(self, budget: Budget, wire: Wire | None = None) -> Setup:
         """A setup with a fresh copy of the dense model on the device, which the method may change."""
         model = tracing.deep_copy(self.subject.model).to(self.device)
-        return Setup(model, self.graph, self.subject.task, budget)
+        return Setup(model, self.graph, self.subject.task, budget, wire)
 
     def prove_cuts(self, budget: Budget) -> None:
         """Try once, before any training, that units can be removed from this network.

@@ -50,6 +50,15 @@ class _Precision(TypedDict):
     sha256: Text
 
 
+class _Wire(TypedDict):
+    """What the processes of a run sent each other in the place of gradients: bytes of one to each other one."""
+
+    gradient_bits: Whole
+    steps: Whole
+    bytes_per_step: Number
+    fp32_bytes_per_step: Number
+
+
 class _Run(TypedDict):
     """The result of a run or a sweep; fields added by later versions are passed on unread."""
 
@@ -68,6 +77,7 @@ class _Run(TypedDict):
     units: NotRequired[dict[str, list[Whole]] | None]
     ranks: NotRequired[dict[str, Whole] | None]
     precisions: NotRequired[list[_Precision]]
+    wire: NotRequired[_Wire]
     rebuilt: NotRequired[Flag]
     error: NotRequired[Text | None]
     method: NotRequired[Text]

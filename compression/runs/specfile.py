@@ -13,6 +13,7 @@ from compression.tasks import Metric
 
 MOST_THREADS = 4096
 MOST_GPUS = 64
+MOST_GRADIENT_BITS = 8
 
 
 class _Subject(TypedDict):
@@ -38,6 +39,7 @@ class _Spec(TypedDict):
     threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
     device: NotRequired[Text]
     gpus: NotRequired[Annotated[Whole, Field(ge=1, le=MOST_GPUS)]]
+    gradient_bits: NotRequired[Annotated[Whole, Field(ge=1, le=MOST_GRADIENT_BITS)]]
     priority: NotRequired[Signed]
     sweep: NotRequired[Text | None]
     children: NotRequired[list[Text]]

@@ -21,7 +21,7 @@ from compression.runs.launch_config import configured_launcher
 from compression.runs.launcher import LocalLauncher
 from compression.runs.preflight import absolute, check
 from compression.runs.results import result
-from compression.runs.specfile import MOST_GPUS
+from compression.runs.specfile import MOST_GPUS, MOST_GRADIENT_BITS
 from compression.runs.store import Store
 
 POLL_SECONDS = 0.1
@@ -35,12 +35,14 @@ def start(
     priority: int = 0,
     device: str = AUTO,
     gpus: int = 1,
+    gradient_bits: int | None = None,
     store: Store | None = None,
 ) -> str:
     """Check the budget, write the run folder, start its worker (or queue it behind another); returns the run id.
 
     Of the runs that wait, those of the highest ``priority`` start first, among equals the oldest. ``device`` is one of
-    :data:`compression.devices.NAMES`; ``gpus`` of them train together.
+    :data:`compression.devices.NAMES`; ``gpus`` of them train together, and send each other gradients of
+    ``gradient_bits`` bits a value (default: fp32).
 
     Raises:
         CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, no such
@@ -50,10 +52,13 @@ def start(
     check_devices(device, gpus, store)
     if gpus > 1:
         check_divides(budget, gpus)
+    check_gradient_bits(gradient_bits, gpus)
     identity = check(budget)
     store = store or Store(root)
     spec = new_spec(budget, store, device=device, priority=priority, subject=identity)
-    return store.add({**spec, "gpus": gpus} if gpus > 1 else spec)[0].id
+    spec |= {"gpus": gpus} if gpus > 1 else {}
+    spec |= {} if gradient_bits is None else {"gradient_bits": gradient_bits}
+    return store.add(spec)[0].id
 
 
 def check_devices(device: str, gpus: int = 1, store: Store | None = None) -> None:
@@ -80,6 +85,20 @@ def check_divides(budget: Budget, gpus: int) -> None:
         raise CompressionError(f"gpus: this run of {budget.method} does not train, and takes one")
     if budget.batch_size % gpus:
         raise CompressionError(f"gpus: a batch of {budget.batch_size} cannot be divided evenly among {gpus}")
+
+
+def check_gradient_bits(bits: int | None, gpus: int) -> None:
+    """Refuse bits for gradients that no process sends, or that are none.
+
+    Raises:
+        CompressionError: why not.
+    """
+    if bits is None:
+        return
+    if not 1 <= bits <= MOST_GRADIENT_BITS:
+        raise CompressionError(f"gradient-bits must be from 1 to {MOST_GRADIENT_BITS}, not {bits}")
+    if gpus == 1:
+        raise CompressionError("gradient-bits: one process sends no gradients; add --gpus N to train on several")
 
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", device: str = AUTO, **more: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from compression import devices
 from compression.errors import RunFailed
 from compression.tasks import Task
+from compression.training.wire import Wire, averaged
 
 T = TypeVar("T")
 
@@ -55,18 +56,21 @@ class _Answers(nn.Module):
         return self.task.training_answer(self.model, x, target)
 
 
-def averaging(task: Task, model: nn.Module) -> nn.Module:
+def averaging(task: Task, model: nn.Module, wire: Wire | None = None) -> nn.Module:
     """``model``, or what stands for it in :func:`training_answer` where several processes train.
 
     A backward pass leaves the gradients averaged over all of them then. Buffers are those of the first process before
-    every forward pass. Make it once the parameters are final.
+    every forward pass. Make it once the parameters are final. With a ``wire`` gradients are rounded on their way.
     """
     if size() == 1:
         return model
     device = devices.device_of(model)
     ids = [device.index] if device.type == "cuda" else None
     # Which parameters get a gradient is not known: blocks may be skipped, in some steps only
-    return DistributedDataParallel(_Answers(task, model), device_ids=ids, find_unused_parameters=True)
+    together = DistributedDataParallel(_Answers(task, model), device_ids=ids, find_unused_parameters=True)
+    if wire is not None:
+        together.register_comm_hook(wire, averaged)
+    return together
 
 
 def training_answer(task: Task, model: nn.Module, x: Any, target: Any) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -128,6 +128,7 @@ class SectionSteps:
             "inheritance": self.inheritance,
             "average": self.average,
             "oscillation": self.oscillation,
+            "wire": setup.wire,
         }
         self.parts |= {name: part for name, part in added.items() if part is not None}
 
@@ -148,6 +149,8 @@ class SectionSteps:
             self.goal.progress = step.fraction
         if self.inheritance is not None and self.inheritance.before_step(step.index) and self.average is not None:
             self.average.restart()
+        if self.setup.wire is not None:
+            self.setup.wire.step = step.index
         self.algorithm.before_step(step.index)
         # 1. The learning rate of this step, as a share of each parameter group's own
         share = self._share_of_rate(step.index)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from compression.data import DataSet
     from compression.graph import Graph
     from compression.tasks import Task
+    from compression.training.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,15 @@ LAYERWISE_STAGES = (
 class Setup:
     """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place.
 
-    A data set in the place of ``task`` becomes the task that it implies.
+    A data set in the place of ``task`` becomes the task that it implies. ``wire``: how gradients reach the other
+    processes that train with this one, where they are not sent in fp32.
     """
 
     model: nn.Module
     graph: Graph
     task: Task
     budget: Budget
+    wire: Wire | None = None
 
     def __post_init__(self) -> None:
         self.task = tasks.task_of(self.task)

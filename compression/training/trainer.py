@@ -49,7 +49,7 @@ class Trainer:
     def steps_of(self, section: Section, algorithm: Algorithm) -> SectionSteps:
         """How the steps of a section are taken; weights are averaged in the section that ends the run."""
         ends = section.last == self.total
-        called = parallel.averaging(self.setup.task, self.setup.model)
+        called = parallel.averaging(self.setup.task, self.setup.model, self.setup.wire)
         return SectionSteps(self.setup, section, algorithm, self.recipe, self.options, self.goal, ends, called)
 
     def train(self, section: Section, algorithm: Algorithm | None = None) -> None:

@@ -150,9 +150,9 @@ def test_slopes_of_gates_are_those_of_the_loss_along_their_offsets() -> None:
             out = (rounded + by_input) @ (quantizer(weight) + by_weight).T + layer.bias
             return float(((out - target) ** 2).sum())
 
-        for kind, path, of in ((0, paths[0], weight), (1, paths[1], hidden)):
+        for kind, path, values in ((0, paths[0], weight), (1, paths[1], hidden)):
             for j, (fewer, more) in enumerate(itertools.pairwise(WIDTHS)):
-                offset, none = path.value(of, more) - path.value(of, fewer), [torch.zeros(()).double()] * 2
+                offset, none = path.value(values, more) - path.value(values, fewer), [torch.zeros(()).double()] * 2
                 ends = []
                 for size in (1e-4, -1e-4):
                     moved = list(none)
@@ -242,15 +242,8 @@ def test_the_metric_of_units_is_their_mean_weight_over_that_of_their_group() -> 
     metrics = GatedUnits(units).metrics()
     group = units[0]
     pieces = [piece for piece in group.slices if piece.parameter.dim() > 1]
-    means = np.array(
-        [
-            sum(
-                float(piece.parameter.detach().index_select(piece.dim, piece.positions[unit]).abs().sum())
-                for piece in pieces
-            )
-            for unit in range(group.units)
-        ]
-    )
+    rows = [piece.parameter.detach().abs().movedim(piece.dim, 0)[piece.positions] for piece in pieces]
+    means = sum(row.flatten(1).sum(1) for row in rows)
     assert metrics[: group.units].tolist() == pytest.approx((means / means.mean()).tolist(), rel=1e-4)
 
 
@@ -335,8 +328,9 @@ def test_units_compete_with_bits_for_bit_operations() -> None:
         assert all(count <= most for count, most in zip(counts, highest, strict=True))
         for group in range(len(highest)):  # of a group those worth least
             own = [unit for unit in range(len(group_of)) if group_of[unit] == group]
-            gone = [unit for unit in own if unit in set(units)]
-            assert sorted(gone, key=worth.__getitem__) == sorted(own, key=worth.__getitem__)[: len(gone)]
+            removed_here = [unit for unit in own if unit in set(units)]
+            least = sorted(own, key=worth.__getitem__)[: len(removed_here)]
+            assert sorted(removed_here, key=worth.__getitem__) == least
     assert not close_units(operations, offers, worth, group_of, highest, operations.dense)
 
 

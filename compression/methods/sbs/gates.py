@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-TRAVEL = 4.0
+TRAVEL = 1.0
 """How far a threshold moves in a whole search whose slope is always the root mean square of all."""
 LARGEST = 3.0  # magnitude of a threshold: metrics are about 1
 MEMORY = 0.9  # of momentum, and of the mean square

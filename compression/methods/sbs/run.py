@@ -62,9 +62,9 @@ def run(setup: Setup, report: Reporter, options: SbsOptions) -> Compressed:
         trainer.train(section, Searching(paths, optimizer, rate, lr))
     else:
         report_decision(paths.settle(), 0, report, last=True)
-    # 3. The chosen network
+    # 3. The chosen network, at a rate that begins anew
     optimizer = optimizer_of(setup, paths, rate)
-    section = Section(FINE_TUNING, optimizer, plan.last, plan.total, curve=(0, plan.total), parts={"paths": paths})
+    section = Section(FINE_TUNING, optimizer, plan.last, plan.total, parts={"paths": paths})
     trainer.train(section, Chosen(paths, optimizer, rate, lr))
     return Compressed(model, {**removal.units.facts(removal.removed), "stages": plan.starts(), **trainer.facts()})
 

@@ -82,7 +82,7 @@ def test_the_description_is_the_same_with_torch(described: tuple[dict[str, Any],
     for name, answer in described[0]["methods"].items():
         method = methods.get(name)
         assert answer["plain"] == json.loads(json.dumps(method.to_dict(), default=dict))
-        assert answer["removes_units"] == (name in ("cc", "geta", "hesso", "sequential"))
+        assert answer["removes_units"] == (name in ("cc", "geta", "hesso", "sbs", "sequential"))
         assert answer["allocates"] == (name in ("opq", "magnitude", "ptq", "riq"))
         assert answer["unused"] == ([] if "sparsity" in method.values(Budget(method=name)) else ["sparsity"])
         assert answer["put"] == 0.5

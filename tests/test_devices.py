@@ -254,7 +254,7 @@ def on_device() -> Iterator[Seen]:
         yield lambda what, folder: pool.submit(_seen, what, folder).result()
 
 
-DECIDING = {"geta": 6, "sequential": 1, "bsq": 2, "hesso": 5, "qap": 2}
+DECIDING = {"geta": 6, "sequential": 1, "bsq": 2, "hesso": 5, "qap": 2, "sbs": 4}
 """Method → plain steps in which its device may be waited for: units are chosen or cut, bits are decided or fall."""
 
 

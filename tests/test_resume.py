@@ -119,6 +119,10 @@ BUDGETS = {
     "bsq": GETA.replace(method="bsq", bits=3, activation_bits=6, optimizer="adam", lr=1e-3),
     "hesso": GETA.replace(method="hesso", activation_bits=(6, 6), options={"periods": 3, "saliency_batches": 3}),
     "anybits frozen": GETA.replace(method="anybits", weight_bits=(2, 4), options={"freeze": True}),
+    "sbs": GETA.replace(method="sbs", activation_bits=(2, 8), weight_bits=(2, 8), options={"distill": 0.0}),
+    "sbs by bops": GETA.replace(
+        method="sbs", sparsity=None, asks={"bops": 0.985, "weight_bits": (2, 8), "activation_bits": (2, 8)}
+    ),
     "qap": GETA.replace(method="qap", bits=3, options={"rounds": 4, "pruning": 0.6, "l1": 1e-3}),
     "qap rewound": GETA.replace(
         method="qap",
@@ -136,6 +140,7 @@ CHOOSING |= {"lr_restart": 1.5}
 REFUSED = {
     "geta": {"inherit": 0},  # bits are learned
     "bsq": {"inherit": 0},  # bits are learned
+    "sbs": {"inherit": 0},  # bits are learned
     "pq": {"oscillation": "none", "inherit": 0},  # a block of a book is the mean of many weights
     "anybits": {"oscillation": "none", "inherit": 0},  # a weight has a grid for every bit-width
     "codeq": {"oscillation": "none", "inherit": 0},  # levels begin at a threshold
@@ -148,7 +153,8 @@ for each in [name for name, method in methods.all_methods().items() if method.in
     BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)
 # The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15. Units of HESSO fade in steps 3
 # to 6, 7 to 10 and 11 to 15; the rounds of pruning with quantizers come after 4, 9, 13 and 18 steps. BSQ's planes are
-# re-quantized after 2, 4, 7, 9, 11, 14, 16 and 18.
+# re-quantized after 2, 4, 7, 9, 11, 14, 16 and 18. The gates of SBS
+# decide after each of 15 steps, with the last for good.
 KEEPS = {
     "geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL),
     "geta under a price": (9, 11, 12, 17, 20, 24, 25),
@@ -157,6 +163,8 @@ KEEPS = {
     "bsq with every option": (9, 14, 24, TOTAL),
     "hesso": (1, 2, 4, 6, 9, 13, 15, 20, TOTAL),
     "qap": (2, 4, 5, 9, 18, 20, TOTAL),
+    "sbs": (1, 2, 8, 14, 15, 16, 23, TOTAL),
+    "sbs by bops": (5, 11, 12, 15, 19),
     "qap rewound": (4, 5, 11, 13, 19, TOTAL),
     "geta with every option": (5, 13, 26, TOTAL),
     "sequential with every option": (5, 15, 21, TOTAL),

@@ -49,7 +49,7 @@ SCHEDULE = Schedule(warmup=0.1, projection=0.2, projection_periods=2, joint=0.4,
 DATA = striped("shift")
 WHOLE = {"bsq": 8}
 """Method → after how many of the 15 steps its weights are values of their grid."""
-LAST_STAGE = {"bsq": 6}
+LAST_STAGE = {"bsq": 6, "sbs": 7}
 """Method → the steps of its last stage, whose weights are averaged, where the quantizers are there before it."""
 OFF: dict[str, Any] = {"distill": 0.0, "lr_warmup": 0.0, "recalibrate": 0}
 

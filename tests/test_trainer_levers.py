@@ -294,7 +294,10 @@ class Backwards(nn.Module):
         return self.out(self.middle(self.wide(self.into(x.flatten(1)).relu()).relu()).relu())
 
 
-QUANTIZING = [name for name, method in methods.all_methods().items() if method.info.family != "codebook"]
+QUANTIZING = [
+    name for name, method in methods.all_methods().items() if method.info.family != "codebook" and name != "sbs"
+]
+"""Those with books have no bits of a layer, and bit sharing (``test_sbs.py``) has 2, 4 and 8 of them only."""
 
 
 def ends_setup(method: str, layers: dict[str, Any] | None = None, **options: Any) -> Setup:
@@ -554,7 +557,7 @@ def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
         assert bool((late >= early).all()) and torch.equal(before[early > 0], after[early > 0])
     if methods.get(method).removes_units and methods.get(method).ask("--sparsity"):
         assert len(states) == watching.last - watching.first
-        assert done.facts["stages"][{"geta": "cool-down"}.get(method, "quantization")] in (
+        assert done.facts["stages"][{"geta": "cool-down", "sbs": "fine-tuning"}.get(method, "quantization")] in (
             watching.first, watching.first + 1,
         )  # fmt: skip
     elif methods.get(method).removes_units:

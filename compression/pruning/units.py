@@ -12,8 +12,7 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph.names import parameter_map
 from compression.graph.types import Graph, Group
-from compression.quant.integers import weight_quantizers
-from compression.quant.quantizer import Quantizer
+from compression.quant.integers import WeightQuantizer, weight_quantizers
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,7 @@ class Slice:
     parameter: nn.Parameter
     dim: int
     positions: torch.Tensor
-    quantizer: Quantizer | None
+    quantizer: WeightQuantizer | None
     layer: str
 
     def indices(self, units: torch.Tensor) -> torch.Tensor:
@@ -58,14 +57,7 @@ class Units(Sequence[UnitGroup]):
             CompressionError: the graph belongs to another model, or a parameter to be removed is frozen.
         """
         parameters = parameter_map(model)
-        quantizers: dict[str, Quantizer] = {}
-        for layer, quantizer in weight_quantizers(model).items():
-            if not isinstance(quantizer, Quantizer):
-                raise CompressionError(
-                    f"layer {layer!r} carries a {type(quantizer).__name__}; units can be removed under learnable "
-                    "quantizers only"
-                )
-            quantizers[f"{layer}.weight"] = quantizer
+        quantizers = {f"{layer}.weight": each for layer, each in weight_quantizers(model).items()}
         self.sources: tuple[Group, ...] = graph.prunable
         groups: list[UnitGroup] = []
         self.total = 0
@@ -106,7 +98,7 @@ class Units(Sequence[UnitGroup]):
 
 
 def _slices(
-    group: Group, parameters: Mapping[str, torch.Tensor], quantizers: Mapping[str, Quantizer]
+    group: Group, parameters: Mapping[str, torch.Tensor], quantizers: Mapping[str, WeightQuantizer]
 ) -> Iterator[Slice]:
     for member in group.zeroed_members:
         parameter = parameters.get(member.name)

@@ -49,13 +49,15 @@ def sites(
     """Return every learnable quantizer of the model with its final bit range; ``layer_bits`` as ``layers`` in a budget.
 
     Raises:
-        CompressionError: an impossible range, an unknown layer, or a range for a quantizer that does not exist.
+        CompressionError: an impossible range, an unknown layer, a range for a quantizer that does not exist, or a
+            weight whose quantizer has no range to learn.
     """
-    present = {
-        ("weight", name): quantizer
-        for name, quantizer in weight_quantizers(model).items()
-        if isinstance(quantizer, Quantizer)
-    }
+    present: dict[tuple[str, str], Quantizer] = {}
+    for name, quantizer in weight_quantizers(model).items():
+        if not isinstance(quantizer, Quantizer):
+            kind = type(quantizer).__name__
+            raise CompressionError(f"layer {name!r} carries a {kind}; bits are learned by learnable quantizers only")
+        present["weight", name] = quantizer
     present |= {("activation", name): quantizer for name, quantizer in activation_quantizers(model).items()}
     ranges = {"weight": weight_bits, "activation": activation_bits}
     final = {key: ranges[key[0]] for key in present}

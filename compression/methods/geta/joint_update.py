@@ -67,7 +67,7 @@ def redundant_slices(units: Units, redundant: Sequence[int], bounds: BitBounds) 
     for index, local in units.split(redundant).items():
         parts = []
         for piece in units[index].slices:
-            site = None if piece.quantizer is None else site_of[piece.quantizer]
+            site = site_of[piece.quantizer] if isinstance(piece.quantizer, Quantizer) else None
             parts.append(Part(piece, piece.indices(local.to(piece.positions.device)), site))
         groups.append(RedundantSlices(units[index].id, len(local), tuple(parts)))
     return Redundant(groups, bounds.device)
@@ -153,7 +153,7 @@ class _Products:
                 else whole.index_select(part.piece.dim, part.indices).flatten().to(x.dtype)
             )
             c, r = x, None
-            if part.piece.quantizer is not None and part.site is not None:
+            if isinstance(part.piece.quantizer, Quantizer) and part.site is not None:
                 c, r = clipped_and_residue(x, part.piece.quantizer, steps[part.site], _bounds(part))
                 self.products.append(torch.stack([torch.dot(r, h[-1]), torch.dot(r, r)]))
             self.c.append(c)
@@ -247,7 +247,7 @@ def clipped_and_residue(
 
 def _bounds(part: Part) -> torch.Tensor:
     """The clipping bound of a part: shape [], or one for each of its elements, flat."""
-    assert part.piece.quantizer is not None
+    assert isinstance(part.piece.quantizer, Quantizer)
     clip = part.piece.quantizer.clip.detach()
     if clip.dim() == 0:
         return clip

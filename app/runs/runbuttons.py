@@ -1,4 +1,4 @@
-"""The buttons of a run: pause and cancel while it runs, resume where it stopped, delete when it is over."""
+"""The buttons of a run: pause and cancel while it runs, resume where it stopped, delete (in a menu) when it is over."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def draw(run: str, status: str, title: str, *, part: bool) -> None:
     ):
         _carry_out(lambda: runlog.resume(run), "Starting…")
     if status not in view_model.ACTIVE:
-        with st.popover("Delete", icon=":material/delete:", key="delete_menu"):
+        with st.popover("More", icon=":material/more_vert:", key="more"):
             st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are removed for good.")
-            if st.button("Delete this run", key="delete", type="primary"):
+            if st.button("Delete this run", key="delete", icon=":material/delete:"):
                 _carry_out(lambda: _delete([run]), "Deleting…")
 
 

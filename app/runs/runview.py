@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import jointview, outcome, pictureview, precisionview, runbuttons, runlog, unitview, view_model
+from app.runs import headline, jointview, outcome, pictureview, precisionview, runbuttons, runlog, unitview, view_model
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.plots import front as fronts
@@ -33,11 +33,13 @@ def draw(run: str, set_up: nav.SetUp) -> None:
     sweep, children = runlog.is_sweep(run), runlog.children(run)
     back_to_sweep(info)
     heading(now, info, sweep)
+    if sweep:
+        smallest(now.run)
+    headline.show(now, set_up)
     if gallery.is_gallery(run):
         galleryview.about(gallery.find(run))
     front(now, infos, children, sweep)
     if sweep:
-        smallest(now.run)
         sweep_table(children, infos)
         return
     unitview.section(now)
@@ -48,7 +50,7 @@ def draw(run: str, set_up: nav.SetUp) -> None:
     if now.messages:
         with st.expander("What the run says", icon=":material/notes:"):
             st.text("\n".join(now.messages))
-    outcome.show(run, now, set_up)
+    outcome.show(now)
     if gallery.is_gallery(run):
         galleryview.origin(gallery.find(run), set_up)
 

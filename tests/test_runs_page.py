@@ -131,6 +131,6 @@ def test_the_tick_of_the_candidates_stays_with_the_picked_one(open_page: Open, r
     assert fold.label
     app.run()
     assert ticked(app, "compare_table") == [0]
-    finished(root, 0.96, 4_000, Budget(seed=1))
+    finished(root, 0.96, 4_000, Budget(sparsity=0.6))
     app.run()
     assert ticked(app, "compare_table") == [1]

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.compare import candidateview, finals
-from app.runs import precisionview, runlog, view_model
+from app.runs import precisionview, records, runlog, view_model
 from app.terms import tip
 from compression.plots import seeds
 from compression.plots.axes import AXES, LATENCY, Axis
@@ -96,6 +96,7 @@ def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, othe
             listed = seeds.fold(compared.candidates, info.axis.field) if folded else compared.candidates
             mark = info.mark(picked)
             table(rows(info, listed), mark.run if mark else "")
+            records.download([c.run for c in compared.candidates], "compare")
 
 
 def explained(info: CandidatesInfo) -> str:
@@ -128,7 +129,6 @@ def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
     """The chart as a table; a row picks its run."""
     ids = [str(row["run"]) for row in listed]
     widgets.picker(listed, ids, picked, "compare_table", lambda run: state.put("run", run))
-    widgets.download(listed, "compare")
 
 
 def advice(info: CandidatesInfo, loss: float, followed: bool, picked: str) -> None:

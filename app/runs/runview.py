@@ -57,9 +57,9 @@ def draw(run: str, set_up: nav.SetUp) -> None:
     if now.active or now.points or now.steps:
         curves(now)
     jointview.section(now)
-    if now.messages:
+    if now.messages or now.active:
         with st.expander("What the run says", icon=":material/notes:"):
-            st.text("\n".join(now.messages))
+            st.text("\n".join(now.messages) or "Nothing yet.")
     outcome.show(now)
     if gallery.is_gallery(run):
         galleryview.origin(gallery.find(run), set_up)
@@ -82,7 +82,9 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
         shipped = gallery.is_gallery(now.run)
         data = gallery.find(now.run).data if shipped else names.data_label(now.data)
         label = names.model_label(now.model)
-        text = plain.text(f"{sweep_of}{label} on {data}{'' if sweep else ', ' + names.request(now.budget)}")
+        named = "" if shipped else runlog.name(now.run)
+        settings = "" if sweep else f", {names.request(now.budget)}"
+        text = plain.text(f"{named}{': ' if named else ''}{sweep_of}{label} on {data}{settings}")
         st.markdown(f"**{text}**", width="content", help=tip(plain.text(now.model) if label != now.model else None))
         widgets.gallery_badge(shipped)
         if not shipped:

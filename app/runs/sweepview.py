@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.runs import runlog
+from app.runs import records, runlog
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 from compression.tasks import ACCURACY
@@ -94,3 +94,4 @@ def table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
                 continue
             if done and done.get("final"):
                 st.caption(_result(done))
+    records.download([run for run in children if run in by_id], "sweep")

@@ -28,7 +28,7 @@ def newest() -> None:
 def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
-        "runs", "Each point is the model at one moment: how small, and how good. Up and to the left is better."
+        "runs", "How small a model becomes, and how good it stays. In both charts up and to the left is better."
     )
     infos = runlog.listed()
     run = opened(infos)

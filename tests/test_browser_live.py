@@ -48,12 +48,12 @@ def test_charts_of_a_live_run_stay_the_same_nodes_in_the_same_place(page: Page, 
         page.wait_for_timeout(1500)
         before = page.evaluate(TOPS)
         page.evaluate(MARK, CHARTS)
-        page.locator("summary", has_text="What the run says").click()
+        page.locator("summary", has_text="Messages of the run").click()
         for message in ("one", "two"):
             events.log(message)
             page.get_by_text(message, exact=False).first.wait_for()
         assert page.evaluate(MARKED, CHARTS) == CHARTS, "two updates later all are the same nodes"
-        page.locator("summary", has_text="What the run says").click()
+        page.locator("summary", has_text="Messages of the run").click()
         for step in (100, 120):
             events.point(dataclasses.replace(ON_THE_WAY, step=step, bytes=12_000.0 - 10 * step))
             page.wait_for_function(f"{POINTS} === {(step - 80) // 20}")

@@ -94,8 +94,8 @@ def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, othe
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:
         if fold.open:
             listed = seeds.fold(compared.candidates, info.axis.field) if folded else compared.candidates
-            mark = info.mark(picked)
-            table(rows(info, listed), mark.run if mark else "")
+            shown = info.mark(picked)
+            table(rows(info, listed), shown.run if shown else "")
             records.download([c.run for c in compared.candidates], "compare")
 
 

@@ -34,7 +34,7 @@ def rows(
     training = [(label, *values[name]) for name, label in _TRAINING.items() if values[name][0] != values[name][1]]
     requests = [
         ("method", theme.style(first.method).label, theme.style(second.method).label, ""),
-        ("request", *(names.request(budget.to_dict()) for budget in budgets), ""),
+        ("settings", *(names.request(budget.to_dict()) for budget in budgets), ""),
         *((label, _plain(one), _plain(two), "") for label, one, two in training),
     ]
     return [

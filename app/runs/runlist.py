@@ -24,6 +24,7 @@ def formats() -> dict[str, Any]:
     """How the columns of the list are shown; their values are numbers, which sort."""
     number = st.column_config.NumberColumn
     return {
+        "name": st.column_config.TextColumn(width="medium", pinned=True),
         "tags": st.column_config.ListColumn(),
         "bytes": number(format="localized", help=plain.text(words.HELP["bytes"])),
         "× smaller": number(format="%.1f"),
@@ -86,8 +87,8 @@ def filtered(listed: Sequence[Summary]) -> tuple[list[Summary], bool]:
                 picked[title] = st.multiselect(title, values, key=key, placeholder="all", width=200)
         several = _several()
     matches = [each for each in listed if all(facets[title](each) in some for title, some in picked.items() if some)]
-    wanted = text.casefold().split()
-    return [each for each in matches if all(word in _searched(each) for word in wanted)], several
+    typed = text.casefold().split()
+    return [each for each in matches if all(word in _searched(each) for word in typed)], several
 
 
 def _several() -> bool:

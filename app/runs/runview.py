@@ -58,7 +58,7 @@ def draw(run: str, set_up: nav.SetUp) -> None:
         curves(now)
     jointview.section(now)
     if now.messages or now.active:
-        with st.expander("What the run says", icon=":material/notes:"):
+        with st.expander("Messages of the run", icon=":material/notes:"):
             st.text("\n".join(now.messages) or "Nothing yet.")
     outcome.show(now)
     if gallery.is_gallery(run):
@@ -97,7 +97,7 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
     elif now.state == "lost":
         widgets.problem(
             CompressionError(
-                "the process of this run ended without a word; its points so far are shown, and it can be resumed"
+                "The process of this run ended without reporting it. Its points are shown, and it can be resumed."
             )
         )
     else:

@@ -163,13 +163,13 @@ def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str
     """The chart as a table, from cheap to expensive: finished runs, those still going, then the dense model."""
     by_run = {c.run: c for c in candidates}
     runs = [
-        {"method": theme.style(mark.method).label, "request": by_run[mark.run].label}
+        {"method": theme.style(mark.method).label, "settings": by_run[mark.run].label}
         | _numbers(by_run[mark.run].point, info.metric)
         | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes", "run": mark.run}
         for mark in (*sorted(info.finished, key=lambda mark: mark.cost), *info.live)
     ]
     stars = [by_run[star.run].baseline or {} for star in info.dense]
-    dense = {"method": theme.style(theme.DENSE).label, "request": ""}
+    dense = {"method": theme.style(theme.DENSE).label, "settings": ""}
     return runs + [dense | _numbers(point, info.metric) | {"on the front": "", "run": ""} for point in stars]
 
 

@@ -91,10 +91,7 @@ def record(folder: RunFolder, name: str = "") -> dict[str, Any]:
     row: dict[str, Any] = {"run": name or folder.id, "name": label.name, "tags": " ".join(label.tags)}
     row |= {"state": folder.state, **{field: budget.get(field) for field in ("method", "model", "data")}}
     row |= _result(written(folder.result_path) if folder.result_path.is_file() else {})
-    kept = ("version", "method", "model", "data", "asks", "options", "groups", "layers")
-    row |= {
-        field: value for field, value in budget.items() if field not in kept and not isinstance(value, (dict, list))
-    }
+    row |= {field: budget.get(field) for field in _TRAINING}
     for group in ("asks", "options"):
         row |= {f"{group[:-1]}.{field}": value for field, value in _flat(budget.get(group) or {})}
     row |= {"bounded groups": len(budget.get("groups") or {}), "bounded layers": len(budget.get("layers") or {})}

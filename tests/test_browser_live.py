@@ -27,7 +27,8 @@ TOTAL = 300
 MARK = "keys => keys.forEach(key => { document.querySelector(`.st-key-${key} .js-plotly-plot`).dataset.seen = key })"
 MARKED = "keys => keys.filter(key => document.querySelector(`.st-key-${key} .js-plotly-plot`)?.dataset.seen === key)"
 POINTS = "document.querySelectorAll('.st-key-way .js-plotly-plot .scatterlayer .trace:first-child .point').length"
-TOPS = "[...document.querySelectorAll('h3')].map(head => head.innerText + ' ' + Math.round(head.offsetTop))"
+TOPS = """() => { const top = each => each.getBoundingClientRect().top, first = top(document.querySelector('h1'));
+    return [...document.querySelectorAll('h3')].map(head => [head.innerText, Math.round(top(head) - first)]) }"""
 
 
 @pytest.mark.timeout(600)

@@ -30,21 +30,19 @@ def section(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequenc
     whole = next((info.sweep for info in infos if info.id == moving.run), None)
     left, right = st.columns(2, gap="medium")
     with left:
-        on_the_way(way.way_info(moving, sweepview.target(whole) if whole else None), now.active)
+        on_the_way(way.way_info(moving, sweepview.target(whole) if whole else None))
     with right:
         results(info)
 
 
-def on_the_way(info: way.WayInfo, active: bool) -> None:
+def on_the_way(info: way.WayInfo) -> None:
     """The open run at each measured point: estimates on validation data."""
     st.markdown("**On the way: validation data, estimated size**")
     widgets.chart(way.way_figure(info, HEIGHT), "way", info.rows, info.sentence)
-    text = "Estimated without the names, shapes and code tables that a file adds: no results."
-    if active and not info.trail:
-        text = "The first point appears when the model has been prepared and measured. " + text
-    if info.hidden:
-        text += " Triangles at the bottom edge: moments that lie lower still."
-    st.caption(text)
+    st.caption(  # the same from the first moment on, so that nothing below it moves
+        "Estimated without the names, shapes and code tables that a file adds: no results. Triangles at the bottom "
+        "edge: moments that lie lower still."
+    )
 
 
 def results(info: front_data.FrontInfo) -> None:

@@ -95,6 +95,8 @@ def way_figure(info: WayInfo, height: int = 380) -> go.Figure:
     ring = {"color": look.color, "symbol": f"{look.symbol}-open", "size": 15, "line": {"width": 2.5}}
     last = _columns(info, info.trail[-1:])
     fig.add_trace(go.Scatter(**last, mode="markers", name="last", showlegend=False, marker=ring))
+    if not info.trail:
+        base.empty(fig, "The first point appears when<br>the model is prepared and measured.")
     base.log_axis(fig, [point.bytes for point in info.trail], "estimated size")
     best = metric.best(point.score for point in info.trail) if info.trail else None
     if info.target is not None:

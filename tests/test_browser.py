@@ -175,7 +175,7 @@ def test_the_tour_is_walked_with_the_keyboard(page: Page, address: str) -> None:
         page.get_by_text(f"Tour, {number} of {len(tour.STOPS)}: {nav.PAGES[stop.page].title}.").wait_for()
         settled(page, stop.page)
         if number < len(tour.STOPS):
-            page.get_by_role("button", name="Next").focus()
+            page.get_by_role("button", name="Next", exact=True).focus()
             page.keyboard.press("Enter")
     page.get_by_role("button", name="End the tour").wait_for()
     page.get_by_role("button", name="Finish on Start").focus()

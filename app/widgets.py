@@ -84,16 +84,23 @@ def table_of(rows: Rows, key: str, label: str = "Table") -> None:
         download(rows, key)
 
 
-def table(rows: Rows, key: str, **options: Any) -> Any:
-    """Rows as a table; whole numbers get thousands separators."""
+def table(rows: Rows, key: str, formats: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """Rows as a table; whole numbers get thousands separators, other columns the ``formats`` named."""
     by_name = columns(rows)
     whole = [name for name, values in by_name.items() if any(isinstance(v, int) for v in values)]
     config = {name: st.column_config.NumberColumn(format="localized") for name in whole}
+    config |= {name: each for name, each in (formats or {}).items() if name in by_name}
     return st.dataframe(by_name, hide_index=True, key=key, column_config=config, **options)
 
 
 def picker(
-    rows: Rows, ids: Sequence[str], current: str, key: str, pick: Callable[[str], None], optional: bool = False
+    rows: Rows,
+    ids: Sequence[str],
+    current: str,
+    key: str,
+    pick: Callable[[str], None],
+    optional: bool = False,
+    formats: Mapping[str, Any] | None = None,
 ) -> None:
     """Rows of which the ``current`` one is ticked; a click on another picks it by its id.
 
@@ -112,7 +119,7 @@ def picker(
             st.session_state[version] = st.session_state.get(version, 0) + 1
 
     ticked = {"selection": {"rows": [ids.index(current)] if current in ids else []}}
-    table(rows, place, on_select=picked, selection_mode="single-row", selection_default=ticked)
+    table(rows, place, formats, on_select=picked, selection_mode="single-row", selection_default=ticked)
 
 
 def download(rows: Rows, key: str, label: str = "CSV") -> None:

@@ -14,12 +14,17 @@ from compression.runs.store import RunInfo
 EVERY = "3s"
 
 
-def pair_of(own: list[RunInfo], shipped: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
-    """Which model and data set: the picked run's, else those in the address, else those with most runs."""
+def preferred(own: list[RunInfo], shipped: list[RunInfo], opened: RunInfo | None) -> finals.Pair | None:
+    """Which model and data set: the picked run's, else those in the address, else those with most own runs."""
     counts = finals.pairs([*own, *shipped])
-    mine = finals.pairs(own)
-    preferred = (opened.model, opened.data) if opened else (state.get("model"), state.get("data"))
-    pair = preferred if preferred in counts else next(iter(mine or counts))
+    pair = (opened.model, opened.data) if opened else (state.get("model"), state.get("data"))
+    return pair if pair in counts else next(iter(finals.pairs(own) or counts), None)
+
+
+def pair_of(own: list[RunInfo], shipped: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
+    """The preferred model and data set, or another one that is picked here."""
+    counts = finals.pairs([*own, *shipped])
+    pair = preferred(own, shipped, opened) or next(iter(counts))
     if len(counts) > 1:
         labels = {one: gallerybeside.label(one, gallerybeside.split(own, one)[1] if shipped else []) for one in counts}
         st.session_state["compare_pair"] = pair
@@ -53,7 +58,7 @@ def page() -> None:
     for problem in runlog.known("run", "other"):
         widgets.problem(problem)
     opened = next((info for info in (*own, *gallery.infos()) if info.id == state.get("run")), None)
-    shipped = gallery.infos() if gallerybeside.toggle(own) else []
+    shipped = gallery.infos() if gallerybeside.toggle(own, preferred(own, gallery.infos(), opened)) else []
     if not any(not info.runs for info in (*own, *shipped)):
         widgets.empty(
             "No runs yet, so there is nothing to compare. Two or more runs with different budgets make a front.",

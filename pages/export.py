@@ -9,28 +9,12 @@ import streamlit as st
 
 from app import setup, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import bundles, layeredview, outcome, precisionview, runlog
+from app.runs import bundles, headline, layeredview, outcome, precisionview, runlog
 from compression.errors import CompressionError
 from compression.jobs import export_run
 from compression.tasks import Metric
 
 SHIPPED = ("weights.packed", "model.int8.onnx", "model.onnx")  # the smallest first
-
-
-def figures(result: Mapping[str, Any]) -> None:
-    """Before and after in three figures."""
-    first, last, metric = result["baseline"], result["final"], Metric.from_result(result)
-    widgets.metrics(
-        (
-            "Packed weights",
-            words.size(last["bytes"]),
-            f"{words.ratio(first['bytes'] / last['bytes'])} smaller",
-            words.HELP["bytes"],
-        ),
-        (f"Test {metric.label}", metric.show(last["score"]), f"dense model {metric.show(first['score'])}", ""),
-        ("MACs", words.count(last["macs"]), f"dense model {words.count(first['macs'])}", words.HELP["macs"]),
-        ("BOPs", words.share(last["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
-    )
 
 
 def bundle(run: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -75,12 +59,12 @@ def page() -> None:
     widgets.headline(
         "export", "A bundle that is really smaller, runs without this program, and states what was measured."
     )
-    chosen = bundles.choose("export_run", "No finished run to take home yet. Start one with a click.")
+    chosen = bundles.choose("export_run", "No finished run to export yet. Start one with a click.")
     if chosen is None:
         return
     run = chosen[0]
     result = precisionview.picked(*chosen)
-    figures(result)
+    headline.figures(result["final"], result["baseline"], Metric.from_result(result))
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("The bundle", anchor=False)

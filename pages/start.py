@@ -8,15 +8,16 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import names, nav, plain, setup, theme, widgets, words
-from app.gallery import gallerycards, tour
-from app.runs import runlog, view_model
+from app.compare import gallerybeside
+from app.gallery import gallery, gallerycards, tour
+from app.runs import runlog, sweepview, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.plots import front as figures
 from compression.plots import front_data
 from compression.runs.store import RunInfo
 
-TRY = Budget()
+TRY = Budget(sparsity=0.3, epochs=6)  # ends within a point of the dense model, as gallery run geta-gentle
 MOST_RECENT = 8
 EVERY = "3s"
 
@@ -25,15 +26,15 @@ def invitation(picture: Callable[[], None]) -> None:
     """The sentence, the click that starts a run, the tour; beside them what it is all about, in one picture."""
     widgets.headline(
         "start",
-        "Pick a network, see which of its channels hang together, decide where to spend sparsity and bits, and watch "
+        "Pick a network, see which of its channels belong together, decide where to spend sparsity and bits, and watch "
         "how good it stays at which size while **GETA** or **OPQ** compresses it. Everything runs on this machine.",
     )
     left, right = st.columns([2, 3], gap="large")
     with left:
         with st.container(border=True):
             st.markdown(
-                "**See it happen.** A small network that reads handwritten digits loses half of its channels, and the "
-                "rest learn to live with 4 to 8 bits instead of 32. It takes about half a minute."
+                "**See it happen.** A small network that reads handwritten digits loses 30 % of its channels, and the "
+                "rest learn to work with 4 to 8 bits instead of 32. It takes about a minute on a fast processor."
             )
             pressed = st.button("Try it now", type="primary", icon=":material/play_arrow:", key="try")
             st.caption(f"{theme.style(TRY.method).label}, {names.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
@@ -64,7 +65,7 @@ def ways() -> None:
     texts = {
         "model": "**Model.** Layers, parameters and MACs of a network, and how good it is on your data.",
         "groups": "**Groups.** Which channels can only be removed together, and why.",
-        "budget": "**Budget.** Choose sparsity and bits; size and cost answer at once.",
+        "budget": "**Budget.** Choose sparsity and bits; size and work follow at once.",
     }
     for column, (name, text) in zip(st.columns(len(texts)), texts.items(), strict=True):
         with column.container(border=True, height="stretch"):
@@ -88,7 +89,7 @@ def row(info: RunInfo) -> None:
     """One run: its state, method and budget, and its age."""
     text = names.describe(info.budget)
     if info.runs:
-        text = f"sweep of {info.runs} runs, {names.subject(info.model, info.data)}"
+        text = f"{sweepview.title(info.id, info.runs)}, {names.subject(info.model, info.data)}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.state_badge(info.state)
         widgets.method_badge(info.method)
@@ -101,10 +102,15 @@ def front(infos: list[RunInfo]) -> bool:
     newest = next((info for info in infos if info.state == "done" and not info.runs), None)
     if newest is None:
         return False
-    info = front_data.front_info(runlog.front_runs([], infos, newest.model, newest.data))
+    runs, pair = runlog.front_runs([], infos, newest.model, newest.data), (newest.model, newest.data)
+    if gallerybeside.few(infos, pair):
+        shipped = [e for e in gallery.exhibits() if not e.info.runs and (e.info.model, e.info.data) == pair]
+        runs += [gallery.front_run(e) for e in shipped if gallerybeside.comparable(e.info)]
+    info = front_data.front_info(runs)
     if not info.finals:
         return False
-    st.markdown(f"**Your runs: {plain.text(names.subject(newest.model, newest.data))}**")
+    beside = " (small: runs of the gallery)" if any(map(info.beside, info.finals)) else ""
+    st.markdown(f"**Your runs: {plain.text(names.subject(newest.model, newest.data))}**{beside}")
     widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
     return True
 

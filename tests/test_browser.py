@@ -60,7 +60,7 @@ def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
 
     page.reload()
     settled(page, "runs")
-    page.get_by_text("What came of it").wait_for()
+    page.get_by_role("heading", name="Result", exact=True).wait_for()
     assert four_figures(page) == figures
     follow(page, "export")
     take_home(page)
@@ -129,10 +129,10 @@ def _move_a_slider(page: Page) -> None:
 
 
 def _watch(page: Page) -> None:
-    """Points appear while the run goes, more and more; then what came of it."""
+    """Points appear while the run goes, more and more; then the result."""
     seen: set[int] = set()
     until = time.monotonic() + RUN_SECONDS
-    done = page.get_by_text("What came of it")
+    done = page.get_by_role("heading", name="Result", exact=True)
     while not done.count():
         assert time.monotonic() < until, f"the run did not end; numbers of points seen: {sorted(seen)}"
         assert page.get_by_test_id("stException").count() == 0
@@ -151,14 +151,14 @@ def test_a_newcomer_takes_a_gallery_run_home(page: Page, address: str) -> None:
     settled(page, "runs")
     assert "run=gallery.resnet8-mnist5k.geta" in page.url
     figures = four_figures(page)
-    page.get_by_role("link", name="Compare with other runs").click()
+    page.get_by_test_id("stMain").get_by_role("link", name="Compare", exact=True).click()
     settled(page, "compare")
     page.locator(ANY_TRACE).first.wait_for()
     assert four_figures(page) == figures
     _click_marker(page, "gallery.resnet8-mnist5k.ptq")
     page.wait_for_url("**run=gallery.resnet8-mnist5k.ptq*")
     settled(page, "compare")  # the address is ahead of the links on the page
-    page.get_by_role("link", name="See what it looks at").click()
+    page.get_by_test_id("stMain").get_by_role("link", name="Explain", exact=True).click()
     settled(page, "explain")
     page.locator(HEAT).nth(2 * TILES - 1).wait_for()
     follow(page, "export")
@@ -175,7 +175,7 @@ def test_the_tour_is_walked_with_the_keyboard(page: Page, address: str) -> None:
         page.get_by_text(f"Tour, {number} of {len(tour.STOPS)}: {nav.PAGES[stop.page].title}.").wait_for()
         settled(page, stop.page)
         if number < len(tour.STOPS):
-            page.get_by_role("button", name="Next").focus()
+            page.get_by_role("button", name="Next", exact=True).focus()
             page.keyboard.press("Enter")
     page.get_by_role("button", name="End the tour").wait_for()
     page.get_by_role("button", name="Finish on Start").focus()

@@ -141,7 +141,7 @@ WAYS: dict[Callable[[Open, Path], AppTest], dict[str, Any]] = {
     by_method: {"method": "opq", "ask sparsity": 0.31, "ask bits": 5.25},
     by_reset: {"method": "opq", "extras": {}, "ask sparsity": 0.8},
     by_the_other_budget: {"method": "opq", "ask bits": 3.0},
-    by_the_tour: {"method": "geta", "ask sparsity": 0.5, "ask weight_bits": (4, 8)},
+    by_the_tour: {"method": "geta", "ask sparsity": 0.3, "ask weight_bits": (4, 8)},
 }
 
 

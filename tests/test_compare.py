@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 import re
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from compression.methods.opq import allocate, attach
 from compression.pack import ledger as read_ledger
 from compression.pack import pack
 from compression.pack.contents import contents
-from compression.plots import base, choice, confusion, layers, ledger
+from compression.plots import base, choice, confusion, layers, ledger, seeds
 from compression.plots.axes import AXES, LATENCY, chance
 from compression.plots.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression.quant.integers import fold
@@ -157,7 +158,7 @@ def test_collapsed_runs_are_drawn_at_the_bottom_edge() -> None:
     assert info.floor == pytest.approx(0.67)
     assert info.hidden == 1
     figure = choice.choice_figure(info, "g", "s")
-    geta = next(trace for trace in figure.data if trace.name == "GETA")
+    geta = next(trace for trace in figure.data if trace.name == "GETA" and trace.customdata)
     drawn = dict(zip((row[0] for row in geta.customdata), zip(geta.y, geta.marker.symbol, strict=True), strict=True))
     assert drawn["c"] == (pytest.approx(67), "triangle-down-open")
     assert drawn["s"] == (90, "circle")
@@ -173,7 +174,7 @@ def test_beaten_runs_are_faint_and_every_axis_has_round_ticks() -> None:
         assert list(figure.layout.xaxis.tickvals), axis.field
         assert not any(text.startswith("0 ") for text in figure.layout.xaxis.ticktext)
     figure = choice.choice_figure(info_of(SMALL, GOOD, BEATEN))
-    geta = next(trace for trace in figure.data if trace.name == "GETA")
+    geta = next(trace for trace in figure.data if trace.name == "GETA" and trace.customdata)
     assert [color.endswith(", 1)") for color in geta.marker.color] == [True, False]
 
 
@@ -361,3 +362,28 @@ def test_what_is_still_going_is_not_drawn_beside_what_ended() -> None:
     differences = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
     assert differences["test or validation accuracy"] == ""
     assert differences["MACs"] == "same"
+
+
+def test_seeds_are_one_marker_at_their_mean_with_their_spread() -> None:
+    """Mean and standard deviation as the standard library computes them; the rest of the page still knows each seed."""
+    sizes, scores = [4_000, 5_000, 6_500], [0.95, 0.97, 0.96]
+    ends = list(zip(scores, sizes, strict=True))
+    same = [candidate(f"s{i}", *end, recipe="half") for i, end in enumerate(ends)]
+    other = candidate("o", 0.98, 9_000, recipe="third")
+    going = replace(other, run="live", live=True)
+    listed = [*same, other, going]
+    assert seeds.repeated(listed) and not seeds.repeated([*same[:1], other, going])
+    info = candidates_info(seeds.fold(listed, "bytes"), BYTES)
+    assert [mark.members for mark in info.finished] == [("s0", "s1", "s2"), ()]
+    folded = info.mark("s1")
+    assert folded is info.finished[0]
+    assert (folded.cost, folded.score) == (
+        pytest.approx(statistics.fmean(sizes)),
+        pytest.approx(statistics.fmean(scores)),
+    )
+    assert folded.spread == (pytest.approx(statistics.stdev(sizes)), pytest.approx(statistics.stdev(scores)))
+    assert "3 seeds: 95.0 % to 97.0 %, 4.00 kB to 6.50 kB" in folded.sentence
+    drawn = next(t for t in choice.choice_figure(info, "s1").data if t.name == "GETA" and t.customdata)
+    assert list(drawn.error_y.array) == [pytest.approx(100 * statistics.stdev(scores)), 0]
+    timed = replace(same[1], point={**same[1].point, LATENCY: 1.0})
+    assert len(seeds.fold([same[0], timed, same[2]], LATENCY)) == 3, "the timed one stands by itself"

@@ -28,8 +28,8 @@ SECONDS = 60
 
 @pytest.fixture
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open the Compare page; keywords go into the address."""
-    return partial(opener(tmp_path / "runs", monkeypatch), "compare")
+    """Open the Compare page, without the gallery that stands beside the first runs; keywords go into the address."""
+    return partial(opener(tmp_path / "runs", monkeypatch), "compare", gallery_shown="false")
 
 
 @pytest.fixture

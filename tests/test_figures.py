@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,23 @@ from app.groups import grouping, layout, placement, quantized
 from app.runs import view_model
 from compression.budget import Budget
 from compression.methods import all_methods
-from compression.plots import base, dot, front, front_data, graph, model, placing, plan, run, theme, words
+from compression.plots import (
+    base,
+    candidates,
+    choice,
+    dot,
+    front,
+    front_data,
+    graph,
+    model,
+    placing,
+    plan,
+    run,
+    theme,
+    way,
+    words,
+)
+from compression.plots.axes import AXES
 from compression.tasks import ACCURACY
 
 
@@ -48,26 +64,65 @@ RUNS = [
 ]
 
 
-def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
-    info = front_data.front_info(RUNS, "a")
-    assert [point.bytes for point in info.trail] == [20_000, 5_000, 5_000]
+def test_results_say_who_is_beaten_and_the_way_where_the_open_run_stands() -> None:
+    info = front_data.front_info(RUNS, ["a"])
     assert {end.run: end.dominated for end in info.finals} == {"b": False, "c": True}
     assert len(info.dense) == 1
-    assert info.latest == info.trail[-1]
-    assert [(each.bytes, each.score) for each in info.own_front] == [(5_000, 0.95)]
-    assert info.hidden == 1
-    assert "16.0× smaller" in info.trail[-1].sentence
-    assert [row["split"] for row in info.rows].count("validation") == 3
+    assert {row["split"] for row in info.rows} == {"test"}, "no estimate on validation data among results"
+    going = way.way_info(RUNS[0])
+    assert [point.bytes for point in going.trail] == [20_000, 5_000, 5_000]
+    assert [(each.bytes, each.score) for each in going.front] == [(5_000, 0.95)]
+    assert going.hidden == 1
+    assert "16.0× smaller" in going.trail[-1].sentence
+    assert {row["split"] for row in going.rows} == {"validation"}
 
 
-def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
-    short = [front_data.FrontRun("a", "A", "geta", RUNS[0].points[:1], DENSE), *RUNS[1:]]
-    figures = [front.front_figure(front_data.front_info(runs, "a")) for runs in (short, RUNS)]
-    assert [t.name for t in figures[0].data] == [t.name for t in figures[1].data]
-    assert figures[1].layout.xaxis.type == "log"
-    lowest = min(figures[1].data[0].y)
+def test_the_way_keeps_its_traces_while_the_run_grows() -> None:
+    infos = [way.way_info(dataclasses.replace(RUNS[0], points=RUNS[0].points[:n])) for n in (0, 1, 3)]
+    figures = [way.way_figure(info) for info in infos]
+    assert len({tuple(trace.name for trace in figure.data) for figure in figures}) == 1
+    assert figures[2].layout.xaxis.type == "log"
+    lowest = min(figures[2].data[0].y)
     assert lowest > 30, "what lies below the picture is drawn at its bottom edge"
-    assert "30.0 %" in figures[1].data[0].hovertext[1], "and its sentence keeps the true value"
+    assert "30.0 %" in figures[2].data[0].hovertext[1], "and its sentence keeps the true value"
+    assert not figures[2].layout.shapes
+    (line,) = way.way_figure(way.way_info(RUNS[0], target=0.93)).layout.shapes
+    assert line.y0 == line.y1 == 93
+
+
+def test_results_do_not_change_while_a_run_is_on_its_way() -> None:
+    short = [dataclasses.replace(RUNS[0], points=RUNS[0].points[:1]), *RUNS[1:]]
+    figures = [front.front_figure(front_data.front_info(runs, ["a"])).to_json() for runs in (short, RUNS)]
+    assert figures[0] == figures[1]
+
+
+def test_a_method_has_its_full_colour_in_the_legend_even_where_all_its_runs_are_faint() -> None:
+    runs = [
+        dataclasses.replace(RUNS[2], run=name, final={**RUNS[2].final, "bytes": size})
+        for name, size in (("d", 7e3), ("e", 8e3))
+    ]
+    runs = [RUNS[1], *(dataclasses.replace(run, method="ptq") for run in runs)]
+    look = theme.style("ptq")
+    for figure in (front.front_figure(front_data.front_info(runs)), choice.choice_figure(_chosen(runs))):
+        shown, drawn = (trace for trace in figure.data if trace.name == look.label)
+        assert (shown.marker.color, shown.showlegend is not False, shown.x) == (look.color, True, (None,))
+        assert drawn.showlegend is False
+        assert shown.legendgroup == drawn.legendgroup
+        assert look.color not in drawn.marker.color
+
+
+def _chosen(runs: Sequence[front_data.FrontRun]) -> candidates.CandidatesInfo:
+    listed = [candidates.Candidate(run.run, run.label, run.method, run.baseline, run.final or {}) for run in runs]
+    return candidates.candidates_info(listed, AXES["bytes"])
+
+
+def test_the_axis_of_results_alone_has_no_empty_half() -> None:
+    """Of finished runs between 94 and 98 % the lower half of the chart was empty."""
+    runs = [
+        dataclasses.replace(RUNS[1], run=str(score), final={**RUNS[1].final, "score": score}) for score in (0.94, 0.97)
+    ]
+    low, high = front.front_figure(front_data.front_info(runs)).layout.yaxis.range
+    assert (94 - low) / (high - low) < 0.3
 
 
 def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
@@ -78,17 +133,19 @@ def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
         assert all(len(line) <= base.TOOLTIP_LETTERS or " " not in line for line in lines)
         assert " ".join(lines).split() == text.replace("<br>", " ").split()
     assert list(base.scatter([1, 2], [1, 2], hovertext=texts).hovertext) == base.tooltips(texts)
-    drawn = front.front_figure(front_data.front_info(RUNS, "a"))
-    sentences = [text for trace in drawn.data for text in trace.hovertext or ()]
+    drawn = (*front.front_figure(front_data.front_info(RUNS, ["a"])).data, *way.way_figure(way.way_info(RUNS[0])).data)
+    sentences = [text for trace in drawn for text in trace.hovertext or ()]
     assert sentences
     assert max(len(line) for text in sentences for line in text.split("<br>")) <= base.TOOLTIP_LETTERS
 
 
 def test_front_without_anything_to_draw() -> None:
-    info = front_data.front_info([front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "score": None},))], "a")
-    assert not info.trail
-    assert info.rows == []
+    run = front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "score": None},))
+    info, going = front_data.front_info([run], ["a"]), way.way_info(run)
+    assert not going.trail
+    assert going.rows == info.rows == []
     assert front.front_figure(info).data
+    assert way.way_figure(going).data
 
 
 def test_a_method_looks_the_same_everywhere() -> None:
@@ -97,8 +154,8 @@ def test_a_method_looks_the_same_everywhere() -> None:
     assert all(method.info.label == theme.style(name).label for name, method in all_methods().items())
     assert (theme.style("new-one").label, theme.style("new-one").color) == ("new-one", theme.MUTED)
     assert theme.style("") == theme.style(next(iter(all_methods())))
-    figure = front.front_figure(front_data.front_info(RUNS, None))
-    finished = next(trace for trace in figure.data if trace.name.startswith("OPQ"))
+    figure = front.front_figure(front_data.front_info(RUNS))
+    finished = next(trace for trace in figure.data if trace.name.startswith("OPQ") and trace.hovertext)
     color = theme.style("opq").color
     assert finished.marker.color == (theme.rgba(color, 1), theme.rgba(color, 0.45)), "the beaten one is faint"
 
@@ -492,7 +549,7 @@ def test_a_logarithmic_axis_shows_two_ticks_at_least(values: list[float]) -> Non
 
 def test_the_front_of_a_run_that_failed_at_once_has_ticks() -> None:
     dense = point(0, 0.978, 85_272, "baseline", "test")
-    figure = front.front_figure(front_data.front_info([front_data.FrontRun("a", "A", "geta", (), dense)], "a"))
+    figure = front.front_figure(front_data.front_info([front_data.FrontRun("a", "A", "geta", (), dense)], ["a"]))
     low, high = figure.layout.xaxis.range
     assert sum(low <= math.log10(tick) <= high for tick in figure.layout.xaxis.tickvals) >= 2
 
@@ -517,7 +574,7 @@ def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:
     assert run.bits_figure(run.bits_info(points, unit=unit)).layout.xaxis.title.text == "layers done"
     assert run.curves_figure(run.score_info(points, [], (), ACCURACY)).layout.xaxis.title.text == "step"
     one = front_data.FrontRun("a", "A", "ptq", tuple(points), unit="layers")
-    assert "after 5 layers" in front_data.front_info([one], "a").trail[1].sentence
+    assert "after 5 layers" in way.way_info(one).trail[1].sentence
 
 
 def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
@@ -542,27 +599,26 @@ def test_the_graph_and_the_treemap_as_tables() -> None:
     assert [tuple(row.values()) for row in tree.rows] == [("net", 7, 5), ("l", 7, 5), ("l.0", 3, 5), ("l.1", 4, 0)]
 
 
-def test_a_run_that_ended_is_joined_to_its_way_which_is_no_front() -> None:
-    """The way is measured on validation data with estimated sizes, the end on test data from the file."""
-    end = point(31, 0.94, 5_600, "final", "test")
-    info = front_data.front_info([dataclasses.replace(RUNS[0], final=end), *RUNS[1:]], "a")
-    figure = {trace.name: trace for trace in front.front_figure(info).data}
-    assert info.own_front == ()
-    assert not figure["its front so far"].x
-    assert list(figure[front.SAME_MODEL].x) == [5_000, 5_600]
-    assert list(figure[front.SAME_MODEL].y) == [95, 94]
-    sizes = Counter((row["split"], row["size"]) for row in info.rows)
-    assert sizes["validation", "estimated"] == len(info.trail)
-    assert {size for split, size in sizes if split != "validation"}.isdisjoint({"estimated"})
-    going = {trace.name: trace for trace in front.front_figure(front_data.front_info(RUNS, "a")).data}
-    assert not going[front.SAME_MODEL].x
-    assert going["its front so far"].x
-    alpha = [float(str(each["way (validation)"].marker.color).rpartition(",")[2][:-1]) for each in (figure, going)]
-    assert alpha[0] < alpha[1]
-    assert all(str(symbol).endswith("-open") for symbol in figure["way (validation)"].marker.symbol)
+def test_stages_to_come_are_known_while_a_run_goes_and_no_longer() -> None:
+    events = [
+        {
+            "kind": "plan",
+            "total_steps": 100,
+            "stages": {"warm-up": 1, "joint": 20, "cool-down": 60},
+            "step": 0,
+            "t": 0.0,
+        },
+        {"kind": "phase", "phase": "warm-up", "step": 1, "t": 1.0},
+        {"kind": "step", "step": 7, "t": 2.0, "loss": 0.5, "score": 0.9},
+    ]
+    going = view_model.run_view("r", "running", {"method": "geta"}, events)
+    assert [(stage.name, stage.start, stage.end) for stage in (*going.stages, *going.ahead)] == [
+        ("warm-up", 1, 20), ("joint", 20, 60), ("cool-down", 60, 100),
+    ]  # fmt: skip
+    assert view_model.run_view("r", "cancelled", {"method": "geta"}, events).ahead == ()
 
 
 def test_lines_of_a_chart_hold_finished_runs_only() -> None:
-    info = front_data.front_info(RUNS, "a")
+    info = front_data.front_info(RUNS, ["a"])
     line = next(trace for trace in front.front_figure(info).data if trace.name == "front of all runs")
     assert list(line.x) == [6_000]

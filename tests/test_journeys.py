@@ -140,7 +140,7 @@ def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, fo
     settled(page, "budget")
     assert {"62%", "3.00"} <= {value for _, value in page.evaluate(SLIDERS)}
     start.click()
-    page.get_by_text("What came of it").wait_for(timeout=RUN_SECONDS * 1000)
+    page.get_by_role("heading", name="Result", exact=True).wait_for(timeout=RUN_SECONDS * 1000)
     settled(page, "runs")
     spec = json.loads(next((folder / "runs").glob("opq-*/spec.json")).read_text())
     requested = spec["budget"]
@@ -148,10 +148,10 @@ def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, fo
     assert Path(requested["weights"]).read_bytes() == weights.read_bytes()
 
     figures = four_figures(page)
-    page.get_by_role("link", name="Compare with other runs").click()
+    page.get_by_test_id("stMain").get_by_role("link", name="Compare", exact=True).click()
     settled(page, "compare")
     assert four_figures(page) == figures
-    page.get_by_role("link", name="Take it home").click()
+    page.get_by_test_id("stMain").get_by_role("link", name="Export", exact=True).click()
     settled(page, "export")
     take_home(page)
     page.get_by_text("Does it still answer the same?").wait_for()
@@ -256,7 +256,7 @@ def test_somebody_compresses_a_picture(page: Page, address: str) -> None:
     ).first.click()
     page.get_by_role("button", name="Start Round to nearest run").click()
     settled(page, "runs")
-    page.get_by_role("heading", name="What came of it").wait_for(timeout=1000 * RUN_SECONDS)
+    page.get_by_role("heading", name="Result", exact=True).wait_for(timeout=1000 * RUN_SECONDS)
     page.get_by_role("heading", name="The picture").wait_for()
     page.get_by_text("bits a pixel").first.wait_for()
     assert page.get_by_test_id("stImage").count() == 2

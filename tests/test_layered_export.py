@@ -187,7 +187,7 @@ def test_prefixes_are_a_thin_line_on_the_fronts() -> None:
         if drawn:
             assert list(traces[0].x) == [2_000, 4_000]  # the first is far worse than the run
     run = front_data.FrontRun("a", "50 %", "geta", (), {**point, "bytes": 50_000}, point)
-    figure = front.front_figure(front_data.front_info([run], "a"), layered=[LINE])
+    figure = front.front_figure(front_data.front_info([run], ["a"]), layered=[LINE])
     assert any(trace.name == base_name() for trace in figure.data)
 
 

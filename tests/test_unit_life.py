@@ -53,7 +53,7 @@ def test_units_fade_by_the_reported_rates_and_evenly_without() -> None:
         assert life.share_left("a", 0, step) == life.share_left("a", 2, step)
         assert life.share_left("b", 1, step) == pytest.approx(float(np.clip((20 - step) / 10, 0, 1)))
         assert life.share_left("a", 1, step) == 1
-    assert (life.gone(19), life.gone(20), life.chosen) == (0, 3, 3)
+    assert (life.zero_after(19), life.zero_after(20), life.chosen) == (0, 3, 3)
     assert [row["score"] for row in life.rows] == [0.5, 0.7, None]
 
 
@@ -96,7 +96,9 @@ def test_recorded_runs_end_with_the_units_of_their_results(run: str) -> None:
     # the points of the run say how many units are zero at theirs
     assert len([point for point in view.points if 0 < point["unit_sparsity"] < 1]) > 3
     for point in view.points:
-        assert life.gone(point["step"]) == pytest.approx(point["unit_sparsity"] * result["facts"]["units"], abs=0.1)
+        assert life.zero_after(point["step"]) == pytest.approx(
+            point["unit_sparsity"] * result["facts"]["units"], abs=0.1
+        )
 
 
 def test_the_page_draws_every_moment_and_plays_to_the_end(browser: Browser, address: str) -> None:
@@ -114,7 +116,7 @@ def test_the_page_draws_every_moment_and_plays_to_the_end(browser: Browser, addr
             slider.evaluate("(node, step) => { node.value = step; node.dispatchEvent(new Event('input')); }", step)
             fading = sum(len(each.units) for each in life.leaving if each.start <= step < each.end)
             told = {name: int(picture.get_attribute(f"data-{name}") or -1) for name in ("gone", "fading")}
-            assert told == {"gone": life.gone(step), "fading": fading}, step
+            assert told == {"gone": life.zero_after(step), "fading": fading}, step
         slider.evaluate("node => { node.value = 0; node.dispatchEvent(new Event('input')); }")
         page.get_by_role("button", name="To the next moment").click()
         first = min(each.start for each in life.leaving)

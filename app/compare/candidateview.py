@@ -8,11 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav, plain, state, widgets, words
+from app import nav, plain, state, widgets
 from app.budget import rerun
 from app.compare import finals, sidebyside
 from app.gallery import gallery
-from app.runs import outcome, pictureview, precisionview, runlog
+from app.runs import headline, outcome, pictureview, precisionview, runlog
 from compression.errors import CompressionError
 from compression.plots import confusion, layers, ledger
 from compression.plots.axes import chance
@@ -56,21 +56,11 @@ def details(picked: Candidate, second: Candidate | None) -> None:
 
 def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
     """Size, score, MACs and BOPs, each with what it is compared to."""
-    point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data during a run
+    dense = None if picked.live else picked.baseline  # measured on other data during a run
+    headline.figures(picked.point, dense, picked.metric, picked.live)
     images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
-    metric = picked.metric
-    compared = f"dense: {metric.show(dense['score'])}" if dense else ""
-    smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""
-    work = words.share(point["macs"] / dense["macs"], 0) + " of dense" if dense else ""
-    name = f"{'Validation' if picked.live else 'Test'} {metric.label}"
-    widgets.metrics(
-        ("Size", words.size(point["bytes"]), smaller, words.HELP["bytes"]),
-        (name, metric.show(point["score"]), compared, metric.explained),
-        ("MACs", words.count(point["macs"]), work, words.HELP["macs"]),
-        ("BOPs", words.share(point["rel_bops"], 2), "of dense fp32", words.HELP["bops"]),
-    )
     if images:
-        margin = 100 * chance(point["score"], images)
+        margin = 100 * chance(picked.point["score"], images)
         st.caption(f"Counted on {images:,} test images: differences below {margin:.1f} points may be chance.")
 
 
@@ -82,8 +72,8 @@ def actions(picked: Candidate) -> None:
         model, data = state.get("model"), state.get("data")
         nav.link("runs", "Open in Runs", run=picked.run, model=model, data=data)
         if not picked.live:
-            nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
-            nav.link("export", "Take it home", run=picked.run, model=model, data=data)
+            nav.link("explain", "Explain", run=picked.run, model=model, data=data)
+            nav.link("export", "Export", run=picked.run, model=model, data=data)
         nav.link("budget", "Set up another run", **rerun.query(rerun.of_run(picked.run)))
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(

@@ -9,8 +9,9 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.compare import candidateview, finals
-from app.runs import precisionview, runlog, view_model
+from app.runs import precisionview, records, runlog, view_model
 from app.terms import tip
+from compression.plots import seeds
 from compression.plots.axes import AXES, LATENCY, Axis
 from compression.plots.candidates import CandidatesInfo, candidates_info, rows
 from compression.plots.choice import choice_figure
@@ -36,36 +37,40 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
         nothing_yet(compared, pair)
         return
     metric = compared.candidates[0].metric
-    axis, loss = controls(metric)
-    info = candidates_info(compared.candidates, axis)
+    axis, loss, folded = controls(metric, compared.repeated())
+    info = candidates_info(seeds.fold(compared.candidates, axis.field) if folded else compared.candidates, axis)
     picked, followed = chosen(info, loss)
-    other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
-    advice(info, loss, followed)
+    other = state.get("other") if state.get("other") != picked and info.mark(state.get("other")) else ""
+    advice(info, loss, followed, picked)
     untimed(compared, info)
     if not info.marks:
         unshown(compared)
         return
-    first, second = compared.candidate(picked), compared.candidate(other.run) if other else None
+    first, second = compared.candidate(picked), compared.candidate(other)
     left, right = st.columns([7, 5], gap="large")
     with left:
-        front(compared, info, picked, other.run if other else "")
+        front(compared, info, picked, other, folded)
     if first is not None:
         with right:
-            selectors(info, picked, other.run if other else "")
+            selectors(compared, info, picked, other)
             candidateview.summary(info, first)
         candidateview.details(first, second)
     unshown(compared)
 
 
-def controls(metric: Metric) -> tuple[Axis, float]:
-    """What counts as cost, and by how much the score may become worse."""
+def controls(metric: Metric, repeated: bool) -> tuple[Axis, float, bool]:
+    """What is compared, how much worse the score may become, and whether seeds (if any are ``repeated``) are one."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         costs = "\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())
-        axis = widgets.switch("Cost", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=tip(costs))
+        axis = widgets.switch(
+            "Size or work", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=tip(costs), wrap=True
+        )
         worse = f"By how many {metric.points} the test {metric.label} may be worse than that of the dense model."
-        label = f"{metric.title} that may go, in {metric.points}"
-        loss = widgets.switch(label, LOSSES, "1", "loss", help=tip(worse))
-    return AXES[axis], float(loss)
+        label = f"Allowed loss, in {metric.points}"
+        loss = widgets.switch(label, LOSSES, "1", "loss", help=tip(worse), wrap=True)
+        one = "Runs that differ in their seed alone are one marker at their mean; bars: the standard deviation."
+        folded = repeated and st.toggle("Fold seeds", value=True, key="seeds", bind="query-params", help=tip(one))
+    return AXES[axis], float(loss), bool(folded)
 
 
 def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
@@ -76,7 +81,7 @@ def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
     return (advised.run if advised else ""), True
 
 
-def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, other: str) -> None:
+def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, other: str, folded: bool) -> None:
     """The largest chart; a click picks a run."""
     key = f"compare_front {info.axis.field}"
     alt = f"{info.sentence} The table below holds the same."
@@ -88,16 +93,23 @@ def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, othe
         nav.link("runs", f"Still going: {mark.title}", run=mark.run)
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:
         if fold.open:
-            table(rows(info, compared.candidates), picked)
+            listed = seeds.fold(compared.candidates, info.axis.field) if folded else compared.candidates
+            shown = info.mark(picked)
+            table(rows(info, listed), shown.run if shown else "")
+            records.download([c.run for c in compared.candidates], "compare")
 
 
 def explained(info: CandidatesInfo) -> str:
     """How to read the chart, only what is on it."""
-    parts = ["Up and to the left is better. Click a point to see what became of the network."]
+    parts = ["Up and to the left is better. Click a point to see its network."]
     if any(mark.beaten for mark in info.finished):
         parts.append(f"Faint: another run costs no more and is at least as {info.metric.adjective or 'good'}.")
+    if any(mark.members for mark in info.finished):
+        parts.append("With bars: the mean of several seeds, one standard deviation to each side.")
+    if any(info.beside(mark) for mark in info.finished):
+        parts.append("Small: runs of the gallery.")
     if info.live:
-        parts.append("Runs still going are measured on validation images: they come onto the chart when they end.")
+        parts.append("Runs still going are measured on validation data: they come onto the chart when they end.")
     if info.hidden:
         parts.append(f"Triangles at the bottom edge: runs whose {info.metric.label} is worse still.")
     if len(info.dense) > 1:
@@ -117,11 +129,10 @@ def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
     """The chart as a table; a row picks its run."""
     ids = [str(row["run"]) for row in listed]
     widgets.picker(listed, ids, picked, "compare_table", lambda run: state.put("run", run))
-    widgets.download(listed, "compare")
 
 
-def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
-    """The answer to the page's question, for the loss that is allowed."""
+def advice(info: CandidatesInfo, loss: float, followed: bool, picked: str) -> None:
+    """The answer to the page's question, for the loss that is allowed; ``picked`` is the run that is shown."""
     cheapest, metric = info.cheapest(loss), info.metric
     points = f"{loss:g} {metric.points.removesuffix('s') if loss == 1 else metric.points}"
     if cheapest is not None:
@@ -133,10 +144,11 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
     elif not info.marks:
         text = "No run has a measured latency yet: there is nothing to compare."
     else:
-        text = "No run is finished yet: there is nothing to take. Runs still going are listed below."
+        text = "No run is finished yet: there is nothing to compare. Runs still going are listed below."
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/recommend: {text}", width="content")
-        if not followed and (cheapest or info.best):
+        named = cheapest or info.best
+        if not followed and named is not None and picked not in (named.run, *named.members):
             st.button("Show this one", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
     if followed and state.get("run"):
         st.caption(
@@ -157,9 +169,10 @@ def untimed(compared: finals.ComparedRuns, info: CandidatesInfo) -> None:
         nav.link("export", "Make a bundle", run=missing[-1].run)
 
 
-def selectors(info: CandidatesInfo, picked: str, other: str) -> None:
-    """The picked run and a second one, without the mouse."""
-    titles = {mark.run: mark.title + (" (still going)" if mark.live else "") for mark in info.marks}
+def selectors(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, other: str) -> None:
+    """The picked run and a second one, without the mouse; every seed by itself."""
+    shown = [c for c in compared.candidates if info.mark(c.run)]
+    titles = {c.run: c.title + (" (still going)" if c.live else "") for c in shown}
     labels = {run: titled(run, titles) for run in titles}
     widgets.choice("Run", labels, picked, "pick_run", lambda run: state.put("run", run))
     if len(titles) < 2:
@@ -181,7 +194,9 @@ def nothing_yet(compared: finals.ComparedRuns, pair: finals.Pair) -> None:
     model, data = pair
     where = plain.text(names.subject(model, data))
     if waiting:
-        text = f"{words.plural(len(waiting), 'run')} of {where} just begun or waiting: points appear here as they come."
+        text = (
+            f"{words.plural(len(waiting), 'run')} of {where} just started or waiting: points appear here as they come."
+        )
         widgets.empty(text, "runs", "Watch it in Runs", run=waiting[0].id)
     else:
         text = f"No run of {where} is finished: there is nothing to compare yet."

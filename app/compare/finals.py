@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from app.model import catalog
 from app.runs import runlog, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots import seeds
 from compression.plots.candidates import Candidate
 from compression.plots.layers import FULL_BITS, LayerChange
 from compression.runs.store import RunInfo
@@ -44,6 +46,10 @@ class ComparedRuns:
         """The candidate of this run."""
         return next((c for c in self.candidates if c.run == run), None)
 
+    def repeated(self) -> bool:
+        """Is there more than one seed of anything?"""
+        return seeds.repeated(self.candidates)
+
 
 def pairs(infos: Sequence[RunInfo]) -> dict[Pair, int]:
     """Model and data of all runs with the number of finished ones, those with most first, the newest of equals."""
@@ -63,7 +69,7 @@ def compared(infos: Sequence[RunInfo], pair: Pair) -> ComparedRuns:
     store = runlog.store()
     points = {**store.points(*ended, phases=("baseline", "final")), **store.points(*going)}
     candidates = [
-        gallery.candidate(gallery.find(info.id))
+        gallery.candidate(gallery.find(info.id), recipe(info.budget))
         if gallery.is_gallery(info.id)
         else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
         for info in reversed(runs)
@@ -99,7 +105,13 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
     later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
     if not later:
         return None
-    return Candidate(info.id, names.request(info.budget), info.method, baseline, later[-1], live)
+    label, same = names.request(info.budget), recipe(info.budget)
+    return Candidate(info.id, label, info.method, baseline, later[-1], live, recipe=same)
+
+
+def recipe(budget: Mapping[str, Any]) -> str:
+    """The same for budgets that differ in their seed alone."""
+    return json.dumps({**budget, "seed": None}, sort_keys=True)
 
 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:

@@ -14,12 +14,16 @@ from compression import data as datasets
 from compression.runs.store import RunInfo
 
 KEY = "gallery_shown"
+ENOUGH = 3  # own finished runs of a model and data set, from which on those of the gallery are not shown by themselves
 
 
-def toggle(own: Sequence[RunInfo]) -> bool:
-    """Are runs of the gallery shown? The user decides; until then, where one is opened or there are no others."""
+def toggle(own: Sequence[RunInfo], pair: finals.Pair | None) -> bool:
+    """Are runs of the gallery shown? The user decides.
+
+    Until then, where one is opened, or fewer than :data:`ENOUGH` of the user's own of this pair are finished.
+    """
     if KEY not in st.query_params:
-        st.session_state.setdefault(KEY, not own)
+        st.session_state.setdefault(KEY, few(own, pair))
     if gallery.is_gallery(state.get("run")) or gallery.is_gallery(state.get("other")):
         st.session_state[KEY] = True
     if not gallery.exhibits():
@@ -35,6 +39,11 @@ def toggle(own: Sequence[RunInfo]) -> bool:
             ),
         )
     )
+
+
+def few(own: Sequence[RunInfo], pair: finals.Pair | None) -> bool:
+    """Whether the user's finished runs of a pair are too few to be a front of their own."""
+    return pair is None or finals.pairs(own).get(pair, 0) < ENOUGH
 
 
 def _hide() -> None:

@@ -76,15 +76,17 @@ def request(exhibit: Exhibit) -> str:
     return f"sweep of {runs} runs" if runs else names.request(exhibit.info.budget)
 
 
-def candidate(exhibit: Exhibit) -> Candidate | None:
-    """The run as one to choose from on Compare; nothing for a sweep."""
+def candidate(exhibit: Exhibit, recipe: str = "") -> Candidate | None:
+    """The run as one to choose from on Compare, ``recipe`` that of its seeds; nothing for a sweep."""
     if exhibit.final is None:
         return None
     label = f"{names.request(exhibit.info.budget)} (gallery: {exhibit.name})"
-    return Candidate(exhibit.info.id, label, exhibit.info.method, exhibit.baseline, exhibit.final)
+    ends = (exhibit.baseline, exhibit.final)
+    return Candidate(exhibit.info.id, label, exhibit.info.method, *ends, recipe=recipe, shipped=True)
 
 
 def front_run(exhibit: Exhibit) -> FrontRun:
     """The run as one of the front: where it started and ended."""
     info = exhibit.info
-    return FrontRun(info.id, names.request(info.budget), info.method, (), exhibit.baseline, exhibit.final)
+    ends = (exhibit.baseline, exhibit.final)
+    return FrontRun(info.id, names.request(info.budget), info.method, (), *ends, shipped=True)

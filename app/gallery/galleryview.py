@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav, state, theme, widgets, words
+from app import names, nav, state, theme, widgets, words
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
 from compression import tasks
@@ -86,17 +86,17 @@ def table(opened: str) -> None:
 
 
 def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
-    """Runs of the gallery as rows: request and result."""
+    """Runs of the gallery as rows: settings and result."""
     return [
         {
             "run": exhibit.info.id,
             "method": theme.style(exhibit.info.method).label,
-            "model": exhibit.info.model,
+            "model": names.model_label(exhibit.info.model),
             "data": exhibit.data,
-            "request": gallery.request(exhibit),
+            "settings": gallery.request(exhibit),
             "test score": tasks.metric_of(exhibit.final).show(exhibit.final["score"]) if exhibit.final else "",
             "size": words.size(exhibit.final["bytes"]) if exhibit.final else "",
-            "model kept": "yes" if exhibit.whole or exhibit.info.runs else "figures only",
+            "compressed model": "yes" if exhibit.whole or exhibit.info.runs else "figures only",
         }
         for exhibit in shown
     ]

@@ -37,13 +37,13 @@ STOPS = (
     ),
     Stop(
         "budget",
-        "Here a run is set up; ours was to lose half of its channels and to keep 4 to 8 bits for the rest. Move a "
-        "slider: size and work answer at once, before anything is trained.",
+        "Here a run is set up; ours was to lose 30 % of its channels and to keep 4 to 8 bits for the rest. Move a "
+        "slider: size and work follow at once, before anything is trained.",
     ),
     Stop(
         "runs",
-        "What came of it. Small points are the network on its way through GETA's stages, the large one is where it "
-        "ended, the star is the network before. Up and to the left is better.",
+        "The result: four figures, and what to do next. Below, the network on its way through GETA's stages beside "
+        "what it came to; the star is the network before. Up and to the left is better.",
     ),
     Stop(
         "compare",
@@ -57,15 +57,17 @@ STOPS = (
     ),
     Stop(
         "export",
-        "Take it home: **Make the bundle** packs the small network as ONNX and PyTorch with its measured score, "
+        "**Make the bundle** packs the small network as ONNX and PyTorch with its measured score, "
         "size and speed. That was the tour; **Try it now** on Start runs GETA before your eyes.",
     ),
 )
 
 
 def subject() -> Exhibit | None:
-    """The run that the tour follows: the first of the gallery that has its model."""
-    return next((e for e in gallery.exhibits() if e.whole and not e.info.runs), None)
+    """The run that the tour follows: the one that a collection names, else the first that has its model."""
+    whole = [e for e in gallery.exhibits() if e.whole and not e.info.runs]
+    named = {(collection.name, collection.tour) for collection in gallery.read().collections}
+    return next((e for e in whole if (e.collection, e.name) in named), next(iter(whole), None))
 
 
 def go(number: int, set_up: nav.SetUp) -> None:

@@ -16,12 +16,15 @@ def section(now: view_model.RunView) -> None:
     if method is None or "joint" not in method.info.views:
         return
     info = figures.joint_info(now.decisions)
-    if not info.groups:
+    if not info.groups and not now.active:  # of an active run the place is there from the start
         return
     with st.expander(
         "Inside the joint stage: γ and d", icon=":material/timeline:", key="joint_fold", on_change="rerun"
     ) as folded:
         if not folded.open:  # drawn every second otherwise
+            return
+        if not info.groups:
+            st.caption("No group is being forgotten yet.")
             return
         st.caption(info.explanation)
         group = st.selectbox("Group", info.groups, key="joint_group") or info.groups[0]

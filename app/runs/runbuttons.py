@@ -1,4 +1,4 @@
-"""The buttons of a run: pause and cancel while it runs, resume where it stopped, delete when it is over."""
+"""The buttons of a run: pause and cancel while it runs, resume where it stopped, delete (in a menu) when it is over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import streamlit as st
 from app import names, state, widgets, words
 from app.runs import runlog, view_model
 from compression.errors import CompressionError
+from compression.runs import labels
 from compression.runs.control import outdated
 from compression.runs.store import RunInfo
 
@@ -30,6 +31,8 @@ def draw(run: str, status: str, title: str, *, part: bool) -> None:
         if st.button("Cancel", icon=":material/stop:", key="cancel", help="Stops the run; what it wrote so far stays."):
             _carry_out(lambda: runlog.cancel(run), "Stopping…")
     if part:
+        with st.popover("More", icon=":material/more_vert:", key="more"):
+            rename(run)
         return
     if status in RESUMABLE and st.button(
         "Resume",
@@ -39,11 +42,26 @@ def draw(run: str, status: str, title: str, *, part: bool) -> None:
         help="Goes on from the last checkpoint, as if it had never stopped; from the beginning when there is none.",
     ):
         _carry_out(lambda: runlog.resume(run), "Starting…")
-    if status not in view_model.ACTIVE:
-        with st.popover("Delete", icon=":material/delete:", key="delete_menu"):
+    with st.popover("More", icon=":material/more_vert:", key="more"):
+        rename(run)
+        if status not in view_model.ACTIVE:
             st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are removed for good.")
-            if st.button("Delete this run", key="delete", type="primary"):
+            if st.button("Delete this run", key="delete", icon=":material/delete:"):
                 _carry_out(lambda: _delete([run]), "Deleting…")
+
+
+def rename(run: str) -> None:
+    """Give the run a name and tags, by which lists can be searched."""
+    try:
+        now = labels.read(runlog.folder(run))
+    except CompressionError as error:
+        widgets.problem(error)
+        now = labels.Labels()
+    with st.form(f"labels {run}", border=False):
+        name = st.text_input("Name", now.name, max_chars=labels.LONGEST_NAME, key=f"name {run}")
+        tags = st.text_input("Tags, separated by commas", ", ".join(now.tags), key=f"tags {run}")
+        if st.form_submit_button("Save name and tags", key=f"save_labels {run}"):
+            _carry_out(lambda: labels.write(runlog.folder(run), labels.labels(name, tags.split(","))), "Saving…")
 
 
 def old_runs(infos: list[RunInfo]) -> None:
@@ -56,6 +74,22 @@ def old_runs(infos: list[RunInfo]) -> None:
             st.caption("\n".join(f"- {titles[run]}" for run in chosen) or "There is none.")
         if st.button(f"Delete {words.plural(len(chosen), 'run')}", key="delete_old", disabled=not chosen):
             _carry_out(lambda: _delete(chosen), "Deleting…")
+
+
+def delete(runs: list[str]) -> None:
+    """Delete these runs and draw the page anew; an error is shown."""
+    _carry_out(lambda: _delete(runs), "Deleting…")
+
+
+def add_tag(runs: list[str], tag: str) -> None:
+    """Add a tag to each of these runs and draw the page anew; an error is shown."""
+
+    def add() -> None:
+        for folder in map(runlog.folder, runs):
+            now = labels.read(folder)
+            labels.write(folder, labels.labels(now.name, (*now.tags, tag)))
+
+    _carry_out(add, "Saving…")
 
 
 def _delete(runs: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.plots.front_data import FrontRun
 from compression.reading import expanded
-from compression.runs import control
+from compression.runs import control, labels
 from compression.runs import gallery as library
 from compression.runs.events import Event, last_attempts, read_events
 from compression.runs.folder import RunFolder
@@ -69,6 +70,13 @@ def listed() -> list[RunInfo]:
 def around(run: str) -> list[RunInfo]:
     """The runs that belong beside this one: its collection for a run of the gallery, else all of the user's."""
     return gallery.infos(like=run) if gallery.is_gallery(run) else listed()
+
+
+def name(run: str) -> str:
+    """What somebody called the run; empty where nobody did, or its labels cannot be read, which the list reports."""
+    with contextlib.suppress(CompressionError):
+        return labels.read(folder(run)).name
+    return ""
 
 
 def is_gallery(run: str) -> bool:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import streamlit as st
 
-from app import explained, names, nav, plain, state, widgets, words
+from app import explained, names, nav, plain, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import jointview, outcome, pictureview, precisionview, runbuttons, runlog, unitview, view_model
+from app.runs import (
+    fronts,
+    headline,
+    jointview,
+    outcome,
+    pictureview,
+    runbuttons,
+    runlog,
+    sweepview,
+    unitview,
+    view_model,
+)
 from app.terms import tip
 from compression.errors import CompressionError
-from compression.plots import front as fronts
-from compression.plots import front_data, theme
 from compression.plots import run as figures
+from compression.plots import theme
 from compression.runs.bisect import target_words
 from compression.runs.store import RunInfo
-from compression.tasks import Metric
+
+FEW_LAYERS, BITS_HEIGHT = 12, 300  # so many layers fit into the chart of bits that is there from the start
 
 
 def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
@@ -32,25 +42,27 @@ def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
     say_when_done(run, now.state)
     info = next((info for info in infos if info.id == run), None)
     sweep, children = runlog.is_sweep(run), runlog.children(run)
-    back_to_sweep(info)
+    sweepview.back(info)
     heading(now, info, sweep)
+    if sweep:
+        sweepview.smallest(now.run)
+    headline.show(now, set_up)
     explained.sources(now.method)
     if gallery.is_gallery(run):
         galleryview.about(gallery.find(run))
-    front(now, infos, children, sweep)
+    fronts.section(now, infos, children, sweep)
     if sweep:
-        smallest(now.run)
-        sweep_table(children, infos)
+        sweepview.table(children, infos)
         return
     unitview.section(now, units)
     pictureview.section(now)
-    if now.points or now.steps:
+    if now.active or now.points or now.steps:
         curves(now)
     jointview.section(now)
-    if now.messages:
-        with st.expander("What the run says", icon=":material/notes:"):
-            st.text("\n".join(now.messages))
-    outcome.show(run, now, set_up)
+    if now.messages or now.active:
+        with st.expander("Messages of the run", icon=":material/notes:"):
+            st.text("\n".join(now.messages) or "Nothing yet.")
+    outcome.show(now)
     if gallery.is_gallery(run):
         galleryview.origin(gallery.find(run), set_up)
 
@@ -68,11 +80,13 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.state_badge(now.state)
         widgets.method_badge(now.method)
-        sweep_of = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
+        sweep_of = f"{sweepview.title(now.run, info.runs)}, " if sweep and info is not None else ""
         shipped = gallery.is_gallery(now.run)
         data = gallery.find(now.run).data if shipped else names.data_label(now.data)
         label = names.model_label(now.model)
-        text = plain.text(f"{sweep_of}{label} on {data}{'' if sweep else ', ' + names.request(now.budget)}")
+        named = "" if shipped else runlog.name(now.run)
+        settings = "" if sweep else f", {names.request(now.budget)}"
+        text = plain.text(f"{named}{': ' if named else ''}{sweep_of}{label} on {data}{settings}")
         st.markdown(f"**{text}**", width="content", help=tip(plain.text(now.model) if label != now.model else None))
         widgets.gallery_badge(shipped)
         if not shipped:
@@ -87,7 +101,7 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
     elif now.state == "lost":
         widgets.problem(
             CompressionError(
-                "the process of this run ended without a word; its points so far are shown, and it can be resumed"
+                "The process of this run ended without reporting it. Its points are shown, and it can be resumed."
             )
         )
     else:
@@ -104,40 +118,21 @@ def _progress(now: view_model.RunView, info: RunInfo | None) -> str:
     seconds = now.remaining(time.time())
     remaining = f", about {words.duration(seconds)} left" if seconds is not None else ""
     if now.unit != "steps":
-        return f"{now.step} of {now.total_steps} {now.unit} done{remaining}"
+        return f"{now.step:,} of {now.total_steps:,} {now.unit} done{remaining}"
     return f"{stage}step {now.step:,} of {now.total_steps:,}{remaining}"
 
 
-def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
-    """The front of score against size, the largest chart."""
-    opened = [*children] if sweep else [now.run]
-    runs = runlog.front_runs(opened, infos, now.model, now.data)
-    active_child = next((info.id for info in infos if info.id in children and info.state == "running"), None)
-    info = front_data.front_info(runs, active_child if sweep else now.run)
-    if not (info.trail or info.finals or info.dense):
-        with st.container(border=True, height=460):
-            st.markdown("The first point appears in a few seconds." if now.active else "This run left no points.")
-        return
-    lines = precisionview.lines(dict.fromkeys(point.run for point in info.finals))
-    table = [*info.rows, *(row for line in lines for row in line.rows)]
-    widgets.chart(fronts.front_figure(info, layered=lines), "front", table, info.sentence)
-    st.caption(
-        "Small open points: this run on its way, measured on validation data, sizes estimated without the names, "
-        "shapes and code tables that a file adds: no results. Large points and the star: finished runs and the dense "
-        "model, measured on test data, sizes counted from the file. Faint ones are beaten in both by another."
-        + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
-        + precisionview.legend(lines)
-    )
-
-
 def curves(now: view_model.RunView) -> None:
-    """Score, loss, sparsity and bits over the steps, the stages shaded behind them."""
+    """Score, loss, sparsity and bits over the steps, the stages shaded behind them.
+
+    They are drawn from the start, the stages to come as they are planned, so that nothing below them moves.
+    """
     measured = [*([now.baseline] if now.baseline else []), *now.points]
-    unit = figures.counted(now.unit)
+    unit, stages = figures.counted(now.unit), (*now.stages, *now.ahead)
     infos = (
-        (now.metric.title, figures.score_info(now.points, now.steps, now.stages, now.metric, unit), "score"),
-        ("Loss", figures.loss_info(now.points, now.steps, now.stages, unit), "loss"),
-        ("Sparsity", figures.sparsity_info(measured, now.stages, unit), "sparsity"),
+        (now.metric.title, figures.score_info(now.points, now.steps, stages, now.metric, unit), "score"),
+        ("Loss", figures.loss_info(now.points, now.steps, stages, unit), "loss"),
+        ("Sparsity", figures.sparsity_info(measured, stages, unit), "sparsity"),
     )
     cells = [*st.columns(2), *st.columns(2)]
     for cell, (title, info, key) in zip(cells, infos, strict=False):
@@ -165,63 +160,13 @@ def bits(now: view_model.RunView) -> None:
     if acts.layers:
         kind = widgets.switch("of", ("weight", "activation"), "weight", "bits_kind", label_visibility="collapsed")
         info = acts if kind == "activation" else info
-    if not info.layers:
-        st.caption("Bit-widths appear with the first point of the quantized model.")
+    if not info.layers and not now.active:
+        st.caption("No layer had a bit-width of its own.")
         return
+    tall = None if len(info.layers) > FEW_LAYERS else BITS_HEIGHT
     widgets.chart(
-        figures.bits_figure(info, now.stages),
+        figures.bits_figure(info, (*now.stages, *now.ahead), tall),
         "bits_map",
         info.rows,
         f"Bit-width of each layer over the {now.unit} of the run; the table holds the same.",
     )
-
-
-def show(run: str) -> None:
-    """Open another run; the address follows."""
-    state.put("run", run)
-    st.rerun()
-
-
-def back_to_sweep(info: RunInfo | None) -> None:
-    """From a run of a sweep to the whole sweep."""
-    if info is not None and info.sweep is not None:
-        label = "Part of a sweep: see all of it"
-        icon = ":material/arrow_back:"
-        if st.button(label, key="sweep", icon=icon, type="tertiary"):
-            show(info.sweep)
-
-
-def smallest(run: str) -> None:
-    """The result of a search among budgets."""
-    result = runlog.outcome(run) or {}
-    if "found" not in result:
-        return
-    metric = Metric.from_result(result)
-    least = metric.show(result["min_score"])
-    enough = f"{least} or {'more' if metric.better == 'higher' else 'less'} on validation data"
-    if result["found"] is None:
-        st.markdown(f"None of these budgets keeps {enough}.")
-    elif st.button(f"The smallest with {enough}: open it", key="found", icon=":material/target:"):
-        show(result["found"])
-
-
-def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
-    """The runs of a sweep, each with its state and its result."""
-    st.subheader("Runs of this sweep", anchor=False)
-    by_id = {info.id: info for info in infos}
-    for run in children:
-        info = by_id.get(run)
-        if info is None:
-            continue
-        with st.container(horizontal=True, vertical_alignment="center"):
-            widgets.state_badge(info.state)
-            if st.button(plain.text(names.request(info.budget)), key=f"open {run}", type="tertiary"):
-                show(run)
-            try:
-                done = runlog.outcome(run)
-            except CompressionError as error:
-                widgets.problem(error)
-                continue
-            if done and done.get("final"):
-                final = done["final"]
-                st.caption(f"{words.size(final['bytes'])}, {words.scored(done)}")

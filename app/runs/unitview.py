@@ -41,8 +41,8 @@ def _info(now: view_model.RunView, units: Units) -> unit_life.UnitsInfo:
     if not any("sizes" in event for event in events):
         sizes = units(now.budget)
         if now.final is not None and (done := runlog.outcome(now.run)):
-            gone = (p["step"] for p in now.points if p["unit_sparsity"] >= now.final["unit_sparsity"])
-            events.append({"step": next(gone, end), "removed": done.get("units") or {}})
+            zero = (p["step"] for p in now.points if p["unit_sparsity"] >= now.final["unit_sparsity"])
+            events.append({"step": next(zero, end), "removed": done.get("units") or {}})
     points = [point for point in (*now.points, now.final) if point is not None]
     return unit_life.units_info(events, points, now.stages, end, float(now.total_steps or end), now.unit, sizes)
 

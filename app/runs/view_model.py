@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compression.plots.base import RunStage
@@ -18,7 +18,8 @@ Event = Mapping[str, Any]
 class RunView:
     """``baseline`` and ``final`` are points, ``decisions`` the events about groups, ``budget`` as its file has it.
 
-    ``stages`` end where the next begins, the last one at the plan's end or where the run stopped; ``worked`` are the
+    ``stages`` end where the next begins, the last one at the plan's end or where the run stopped; ``ahead``: the
+    planned ones that an active run has not begun; ``worked`` are the
     seconds worked so far, without waiting and pauses; ``unit`` is what ``total_steps`` counts: ``steps``, or the
     ``layers`` of a method or ``runs`` of a sweep.
     """
@@ -38,6 +39,7 @@ class RunView:
     messages: tuple[str, ...]
     decisions: tuple[Event, ...] = ()
     metric: Metric = ACCURACY
+    ahead: tuple[RunStage, ...] = ()
 
     @property
     def method(self) -> str:
@@ -102,13 +104,18 @@ def run_view(
     last = max((int(event["step"]) for event in events), default=0)
     end = max(total or 0, last) if state in ACTIVE or state == "done" else last
     by_time = sorted(events, key=lambda event: float(event["t"]), reverse=True)
+    stages = tuple(_stages(events, end, str(budget.get("method", ""))))
+    ahead = _ahead(plan or {}, stages, end, str(budget.get("method", ""))) if state in ACTIVE else ()
+    if ahead and stages:
+        stages = (*stages[:-1], replace(stages[-1], end=ahead[0].start))
     return RunView(
         run=run,
         state=state,
         budget=budget,
         points=tuple(trail),
         steps=tuple(event for event in events if event["kind"] == "step"),
-        stages=tuple(_stages(events, end, str(budget.get("method", "")))),
+        stages=stages,
+        ahead=ahead,
         baseline=next((p for p in points if p.get("phase") == "baseline"), None),
         final=final,
         total_steps=total,
@@ -127,3 +134,14 @@ def _stages(events: Sequence[Event], end: int, method: str) -> list[RunStage]:
     ends = [*(start for _, start in starts), float(end)][1:]
     spans = zip(starts, ends, strict=True)
     return [RunStage(name, start, stop, method) for (name, start), stop in spans if stop > start]
+
+
+def _ahead(plan: Event, begun: Sequence[RunStage], end: int, method: str) -> tuple[RunStage, ...]:
+    """The stages of a plan (name → first step) that come after those that have begun."""
+    starts = sorted((float(start), str(name)) for name, start in (plan.get("stages") or {}).items())
+    last = begun[-1].start if begun else -1.0
+    names = {stage.name for stage in begun}
+    later = [(start, name) for start, name in starts if start > last and name not in names]
+    ends = [*(start for start, _ in later), float(end)][1:]
+    spans = zip(later, ends, strict=True)
+    return tuple(RunStage(name, start, stop, method) for (start, name), stop in spans if stop > start)

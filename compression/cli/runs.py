@@ -19,11 +19,12 @@ from compression.cli.run import follow
 from compression.cli.summary import scored, summary
 from compression.errors import CompressionError
 from compression.runs.folder import IDLE, RUNNING
+from compression.runs.summary import Summary, summaries
 from compression.tasks import Metric
 
 OlderThan = Annotated[float | None, Parameter(metavar="DAYS", help="all that stopped longer ago than this")]
 ROWS = {
-    "run": "{id}", "state": "{state}", "method": "{method}", "model": "{model}", "data": "{data}",
+    "run": "{id}", "name": "{name}", "state": "{state}", "method": "{method}", "model": "{model}", "data": "{data}",
     "score": "{score}", "bytes": "{bytes:size}", "step": "{step}", "started": "{started}",
 }  # fmt: skip
 
@@ -35,17 +36,19 @@ def list_runs(*, runs: Runs = "runs", json: Json = None) -> None:
         return
     store = library.Store(runs)
     infos = store.list()
-    points = store.points(*(info.id for info in infos))
-    listed = [_described(info, points[info.id]) for info in infos]
-    rows = [_row({**run, "state": _state(store.root, run["id"], run["state"])}, store.root) for run in listed]
-    answer(listed, columns(ROWS, rows) if rows else f"no runs in {runs}", json)
-    for problem in store.problems:
+    rows, problems = summaries(store, infos)
+    listed = [_described(each) for each in rows]
+    cells = [_row({**run, "state": _state(store.root, run["id"], run["state"])}, store.root) for run in listed]
+    heads = {head: cell for head, cell in ROWS.items() if head != "name" or any(run["name"] for run in listed)}
+    answer(listed, columns(heads, cells) if cells else f"no runs in {runs}", json)
+    for problem in (*store.problems, *problems):
         print(f"note: {problem}", file=sys.stderr)
 
 
-def _described(info: library.RunInfo, points: list[Any]) -> dict[str, Any]:
-    final = next((point.to_dict() for point in points if point.phase == "final"), None)
-    return {**dataclasses.asdict(info), "run": info.id, "status": info.state, "final": final}
+def _described(each: Summary) -> dict[str, Any]:
+    final = each.final.to_dict() if each.final else None
+    info, named = each.info, {"name": each.labels.name, "tags": list(each.labels.tags)}
+    return {**dataclasses.asdict(info), "run": info.id, "status": info.state, "final": final, **named}
 
 
 def _row(run: dict[str, Any], root: Path) -> dict[str, Any]:

@@ -47,16 +47,16 @@ def features(pair: Pair, graph: Graph, units: Mapping[str, Sequence[int]], layer
     """
     weight = next(each.weight for each in graph.layers if each.name == layer)
     dense = _output(pair.dense, layer, image)
-    gone = np.zeros(len(dense), dtype=np.bool_)
+    removed = np.zeros(len(dense), dtype=np.bool_)
     for dim, positions in cuts(graph, units).get(weight, ()):
         if dim == 0:
-            gone[positions.numpy()] = True
+            removed[positions.numpy()] = True
     remaining = _output(pair.small, layer, image)
-    if len(remaining) != int((~gone).sum()):
+    if len(remaining) != int((~removed).sum()):
         raise CompressionError(f"layer {layer!r} has other channels than the result says: run its budget again")
     small = np.full_like(dense, np.nan)
-    small[~gone] = remaining
-    return Features(layer, dense, small, gone)
+    small[~removed] = remaining
+    return Features(layer, dense, small, removed)
 
 
 @torch.no_grad()

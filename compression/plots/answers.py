@@ -36,8 +36,8 @@ class AnswersInfo:
     @property
     def sentence(self) -> str:
         """What is drawn, for those who cannot see it."""
-        said = [max(zip(shares, self.classes, strict=True)) for shares in (self.dense, self.small)]
-        words = zip(MODELS, said, strict=True)
+        likeliest_of = [max(zip(shares, self.classes, strict=True)) for shares in (self.dense, self.small)]
+        words = zip(MODELS, likeliest_of, strict=True)
         return "; ".join(f"the {model} model says {name} ({100 * share:.1f} %)" for model, (share, name) in words)
 
 

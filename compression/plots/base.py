@@ -98,6 +98,15 @@ def tooltips(sentences: Sequence[str]) -> list[str]:
     return ["<br>".join(folded(line) for line in sentence.split("<br>")) for sentence in sentences]
 
 
+def empty(fig: go.Figure, text: str = "") -> None:
+    """Axes of a chart without a point yet: no numbers, which would mean nothing, and a word on what comes."""
+    fig.update_xaxes(showticklabels=False)
+    fig.update_yaxes(showticklabels=False)
+    if text:
+        place: dict[str, Any] = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+        fig.add_annotation(**place, text=text, showarrow=False, font={"size": 12, "color": theme.MUTED})
+
+
 def segments(starts: Sequence[float], ends: Sequence[float], rows: Sequence[str], **trace: Any) -> go.Scatter:
     """A line from start to end in each row; the trace has no tooltip and is not in the legend."""
     xs = [x for pair in zip(starts, ends, strict=True) for x in (*pair, None)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.front import Place, beaten_by, front
-from compression.plots import theme, words
+from compression.plots import seeds, theme, words
 from compression.plots.axes import LATENCY, Axis, PointDict, against_dense, drawable
 from compression.tasks import ACCURACY, Metric
 
@@ -16,7 +16,11 @@ COLLAPSED = 0.3  # a score this share of the range below the best finished run i
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run: its start (``baseline``) and its present point; ``live``: still going, measured on validation."""
+    """One run: its start (``baseline``) and its present point; ``live``: still going, measured on validation.
+
+    ``recipe`` is the same for runs that differ in their seed alone, and ``members`` are those that were folded into
+    this one (:func:`compression.plots.seeds.fold`); ``shipped``: a run of the gallery.
+    """
 
     run: str
     label: str
@@ -25,6 +29,9 @@ class Candidate:
     point: PointDict
     live: bool = False
     metric: Metric = ACCURACY
+    recipe: str = ""
+    shipped: bool = False
+    members: tuple[Candidate, ...] = ()
 
     @property
     def title(self) -> str:
@@ -35,7 +42,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Mark:
     """One marker: ``lost`` is how much worse its score became, as shown; ``beaten`` are the runs as cheap
-    and as good, best first.
+    and as good, best first. Of runs that differ in their seed alone, ``members``, it is the mean, and ``spread`` the
+    standard deviations of cost and score.
     """
 
     run: str
@@ -48,6 +56,9 @@ class Mark:
     lost: float | None = None
     live: bool = False
     beaten: tuple[str, ...] = ()
+    shipped: bool = False
+    members: tuple[str, ...] = ()
+    spread: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,12 @@ class CandidatesInfo:
         return f"{text} On the front, from cheap to expensive: {ends}" if ends else text
 
     def mark(self, run: str) -> Mark | None:
-        """The mark of a run, if it is shown."""
-        return next((mark for mark in self.marks if mark.run == run), None)
+        """The mark of a run, if it is shown; of one that is folded, that of all its seeds."""
+        return next((mark for mark in self.marks if run and run in (mark.run, *mark.members)), None)
+
+    def beside(self, mark: Mark) -> bool:
+        """Whether a mark is a run of the gallery beside the user's own."""
+        return mark.shipped and not all(each.shipped for each in self.finished)
 
     def cheapest(self, loss: float) -> Mark | None:
         """The cheapest finished run whose score, as shown, is at most ``loss`` worse than its dense model's; the better
@@ -148,13 +163,13 @@ def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str
     """The chart as a table, from cheap to expensive: finished runs, those still going, then the dense model."""
     by_run = {c.run: c for c in candidates}
     runs = [
-        {"method": theme.style(mark.method).label, "request": by_run[mark.run].label}
+        {"method": theme.style(mark.method).label, "settings": by_run[mark.run].label}
         | _numbers(by_run[mark.run].point, info.metric)
         | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes", "run": mark.run}
         for mark in (*sorted(info.finished, key=lambda mark: mark.cost), *info.live)
     ]
     stars = [by_run[star.run].baseline or {} for star in info.dense]
-    dense = {"method": theme.style(theme.DENSE).label, "request": ""}
+    dense = {"method": theme.style(theme.DENSE).label, "settings": ""}
     return runs + [dense | _numbers(point, info.metric) | {"on the front": "", "run": ""} for point in stars]
 
 
@@ -179,7 +194,12 @@ def _mark(c: Candidate, axis: Axis, beaten: tuple[str, ...] = ()) -> Mark:
         return Mark(c.run, c.method, c.title, cost, score, split, sentence, live=True)
     lost = c.metric.lost(c.baseline["score"], score) if c.baseline and drawable(c.baseline, axis) else None
     sentence = f"{c.title}: {axis.show(cost)}, {measured}. {against_dense(c.baseline, c.point, axis, c.metric)}."
-    return Mark(c.run, c.method, c.title, cost, score, split, sentence, lost, beaten=beaten)
+    members = tuple(each.run for each in c.members)
+    deviations = (seeds.spread(c.members, axis.field), seeds.spread(c.members, "score"))
+    sentence += seeds.sentence(c.members, axis, c.metric)
+    return Mark(
+        c.run, c.method, c.title, cost, score, split, sentence, lost, False, beaten, c.shipped, members, deviations
+    )  # fmt: skip
 
 
 def _stars(candidates: Sequence[Candidate], axis: Axis) -> list[Mark]:

@@ -9,9 +9,10 @@ from compression.plots import base, theme
 from compression.plots.base import go
 from compression.plots.candidates import CandidatesInfo, Mark
 from compression.plots.layered import LayeredLine, drawn_sizes, line_traces, lowest
+from compression.plots.legend import entry
 
 PICKED, OTHER = "picked", "the second one"
-_FAINT = 0.45
+_FAINT, _BESIDE = 0.45, 0.5  # opacity of what is beaten; and of the gallery's runs beside the user's own
 
 
 def choice_figure(
@@ -31,7 +32,7 @@ def choice_figure(
         mark = info.mark(run)
         fig.add_trace(_ring(info, None if mark is None or mark.live else mark, name, shape))
     for method in dict.fromkeys(mark.method for mark in info.finished):
-        fig.add_trace(_finished(info, method))
+        fig.add_traces([entry(theme.style(method)), _finished(info, method)])
     shown = layered if info.axis.field == "bytes" else ()
     floor = info.floor
     if info.best is not None and not info.hidden:  # hidden ones are drawn at the floor, as the bottom edge
@@ -53,13 +54,28 @@ def _ring(info: CandidatesInfo, mark: Mark | None, name: str, shape: str) -> go.
 
 def _finished(info: CandidatesInfo, method: str) -> go.Scatter:
     look = theme.style(method)
-    marks = sorted((m for m in info.finished if m.method == method), key=lambda mark: bool(mark.beaten))
+    marks = [mark for mark in info.finished if mark.method == method]
+    shares = [(_FAINT if mark.beaten else 1) * (_BESIDE if info.beside(mark) else 1) for mark in marks]
     marker = {
-        "color": [theme.rgba(look.color, _FAINT if mark.beaten else 1) for mark in marks],
+        "color": [theme.rgba(look.color, share) for share in shares],
         "symbol": ["triangle-down-open" if info.below(mark) else look.symbol for mark in marks],
-        "size": 13,
+        "size": [9 if info.beside(mark) else 13 for mark in marks],
     }
-    return go.Scatter(**_columns(info, marks), mode="markers", name=look.label, marker=marker, **base.STEADY)
+    named = {"name": look.label, "legendgroup": look.label, "showlegend": False}
+    spread = _error_bars(info, marks, look)
+    return go.Scatter(**_columns(info, marks), mode="markers", marker=marker, **named, **spread, **base.STEADY)
+
+
+def _error_bars(info: CandidatesInfo, marks: Sequence[Mark], look: theme.Style) -> dict[str, Any]:
+    """A standard deviation to each side of runs that are the mean of several seeds."""
+    if not any(mark.members for mark in marks):
+        return {}
+    common = {"type": "data", "color": theme.rgba(look.color, 0.6), "thickness": 1.5, "width": 4}
+    costs, scores = zip(*(mark.spread for mark in marks), strict=True)
+    return {
+        "error_x": {**common, "array": costs},
+        "error_y": {**common, "array": [info.metric.scale * score for score in scores]},
+    }
 
 
 def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class FeaturesInfo:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each channel that is drawn."""
         return [
-            {"channel": channel, "removed": "yes" if gone else "no", "change of its map, %": change}
-            for channel, (gone, change) in enumerate(zip(self.removed.tolist(), self.changes, strict=True))
+            {"channel": channel, "removed": "yes" if is_removed else "no", "change of its map, %": change}
+            for channel, (is_removed, change) in enumerate(zip(self.removed.tolist(), self.changes, strict=True))
         ]
 
     @property
@@ -57,8 +57,8 @@ def features_info(layer: str, dense: Maps, small: Maps, removed: NDArray[np.bool
     power = np.sqrt(np.square(dense).mean((1, 2)))
     moved = np.sqrt(np.square(small - dense).mean((1, 2)))
     changes = tuple(
-        None if gone or not base_power else round(100 * float(by / base_power), 1)
-        for by, base_power, gone in zip(moved, power, removed.tolist(), strict=True)
+        None if is_removed or not base_power else round(100 * float(by / base_power), 1)
+        for by, base_power, is_removed in zip(moved, power, removed.tolist(), strict=True)
     )
     stride = max(1, -(-max(dense.shape[1:]) // MOST_CELLS))
     largest = np.maximum(np.abs(dense).max((1, 2)), np.abs(np.nan_to_num(small)).max((1, 2)))[:, None, None]

@@ -1,4 +1,4 @@
-"""Drawing the front of score against size: sizes on a logarithmic axis, the open run growing, others around it."""
+"""Drawing the front of score against size: results only, sizes on a logarithmic axis, the open run among others."""
 
 from __future__ import annotations
 
@@ -9,93 +9,64 @@ from compression.plots import base, theme
 from compression.plots.base import go
 from compression.plots.front_data import FrontInfo, FrontPoint, unbeaten
 from compression.plots.layered import LayeredLine, drawn_sizes, line_traces, lowest
+from compression.plots.legend import entry
 
-SAME_MODEL = "same model: on test data, as a file"
+FAINT, BESIDE = 0.45, 0.5  # opacity of what is beaten; and of the runs beside the one that the page is about
 
 
 def front_figure(info: FrontInfo, height: int = 460, layered: Sequence[LayeredLine] = ()) -> go.Figure:
-    """Draw the front; traces keep their order and number while a run grows, so that nothing jumps.
+    """Draw the front; traces keep their order and number while no run ends, so that nothing jumps.
 
     ``layered``: files whose prefixes are thin lines of points.
     """
-    points = [*info.trail, *info.finals, *info.dense]
+    points = [*info.finals, *info.dense]
     fig = base.figure(height, uirevision="front", hovermode="closest")
     fig.update_layout(legend=base.TWO_COLUMNS)
-    look, dense = theme.style(info.method), theme.style(theme.DENSE)
-    fig.add_traces([*_trail(info, look), _latest(info, look), _arrow(info), _finished_front(info)])
+    fig.add_traces([_finished_front(info), _ring(info)])
     for method in dict.fromkeys(point.method for point in info.finals):
-        fig.add_trace(_finished(info, [point for point in info.finals if point.method == method], method))
-    results = [point.score for point in (*info.finals, *info.dense)]
-    floor = lowest(layered, info.floor, info.metric.best(results)) if results and not info.hidden else info.floor
-    fig.add_traces(line_traces(layered, floor) if points else [])
-    star = {"color": dense.color, "symbol": dense.symbol, "size": 16}
-    fig.add_trace(go.Scatter(**_columns(info, info.dense), mode="markers", name=dense.label, marker=star))
-    base.log_axis(fig, [*(point.bytes for point in points), *drawn_sizes(layered, floor)], "size of the weights")
+        look = theme.style(method)
+        fig.add_traces([entry(look), _finished([p for p in info.finals if p.method == method], look, info)])
     metric = info.metric
-    span = metric.ends(floor, metric.best(point.score for point in points), 0.06) if points else None
-    fig.update_yaxes(title=metric.label, ticksuffix=metric.unit, range=span)
+    best = metric.best(point.score for point in points) if points else 0.0
+    floor = lowest(layered, info.floor, best) if points else info.floor
+    fig.add_traces(line_traces(layered, floor) if points else [])
+    star = {"color": theme.style(theme.DENSE).color, "symbol": theme.style(theme.DENSE).symbol, "size": 16}
+    label = theme.style(theme.DENSE).label
+    fig.add_trace(go.Scatter(**_columns(info, info.dense), mode="markers", name=label, marker=star))
+    base.log_axis(fig, [*(point.bytes for point in points), *drawn_sizes(layered, floor)], "packed size")
+    span = metric.ends(floor, best, 0.06, 0.002 * metric.span(best)) if points else None
+    fig.update_yaxes(title=f"test {metric.label}", ticksuffix=metric.unit, range=span)
     return fig
-
-
-def _trail(info: FrontInfo, look: theme.Style) -> list[go.Scatter]:
-    """The open run: its way as open dots on a thin line, and the front it has reached so far as a bold one.
-
-    Once it has ended, only the way is drawn, fainter still.
-    """
-    symbols = [f"{look.symbol if not info.below(point) else 'triangle-down'}-open" for point in info.trail]
-    line, dots = (0.1, 0.3) if info.ended else (0.2, 0.6)
-    way = go.Scatter(
-        **_columns(info, info.trail),
-        mode="lines+markers",
-        name="way (validation)",
-        showlegend=bool(info.trail),
-        line={"color": theme.rgba(look.color, line), "width": 1},
-        marker={"color": theme.rgba(look.color, dots), "symbol": symbols, "size": 7},
-    )
-    bold = {"color": look.color, "width": 2.5, "shape": "hv"}
-    return [way, _line(info, info.own_front, "its front so far", bool(info.own_front), bold)]
-
-
-def _latest(info: FrontInfo, look: theme.Style) -> go.Scatter:
-    marker = {"color": look.color, "symbol": f"{look.symbol}-open", "size": 15, "line": {"width": 2.5}}
-    place = _columns(info, [info.latest] if info.latest else [])
-    return go.Scatter(**place, mode="markers", name="now", showlegend=False, marker=marker)
-
-
-def _arrow(info: FrontInfo) -> go.Scatter:
-    """From the last point on the way to the end: the two differ in what they are measured on."""
-    sizes = [point.bytes for point in (*info.finals, *info.dense)]
-    at_left = info.ended is not None and info.ended.bytes**2 < min(sizes) * max(sizes)  # of the middle of a log axis
-    return go.Scatter(
-        **_columns(info, info.same_model) | {"hoverinfo": "skip"},
-        mode="lines+markers+text",
-        name=SAME_MODEL,
-        showlegend=False,
-        text=["", SAME_MODEL],
-        textposition="bottom right" if at_left else "bottom left",
-        textfont={"size": 10, "color": theme.MUTED},
-        line={"color": theme.MUTED, "width": 1},
-        marker={"color": theme.MUTED, "symbol": "arrow", "size": [0, 9], "angleref": "previous", "standoff": 6},
-    )
 
 
 def _finished_front(info: FrontInfo) -> go.Scatter:
     ends = unbeaten(info.finals, info.metric)
     dotted = {"color": theme.MUTED, "width": 1.5, "dash": "dot", "shape": "hv"}
-    return _line(info, ends, "front of all runs", len(ends) > 1, dotted)
+    place = _columns(info, ends) | {"hoverinfo": "skip"}
+    named = len(ends) > 1
+    return go.Scatter(**place, mode="lines", name="front of all runs", showlegend=named, line=dotted)
 
 
-def _line(info: FrontInfo, points: Iterable[FrontPoint], name: str, named: bool, line: dict[str, Any]) -> go.Scatter:
-    place = _columns(info, points) | {"hoverinfo": "skip"}
-    return go.Scatter(**place, mode="lines", name=name, showlegend=named, line=line)
+def _ring(info: FrontInfo) -> go.Scatter:
+    """Around the end of the run that the page is about."""
+    color = theme.style(info.main.method).color if info.main else theme.MUTED
+    ring = {"color": color, "symbol": "circle-open", "size": 22, "line": {"width": 2}}
+    place = _columns(info, [info.main] if info.main else []) | {"hoverinfo": "skip"}
+    named = info.main is not None
+    return go.Scatter(**place, mode="markers", name="this run", showlegend=named, marker=ring)
 
 
-def _finished(info: FrontInfo, points: list[FrontPoint], method: str) -> go.Scatter:
-    look = theme.style(method)
-    points = sorted(points, key=lambda point: point.dominated)  # the legend looks like the first one
-    colors = [theme.rgba(look.color, 0.45 if point.dominated else 1) for point in points]
-    marker = {"color": colors, "symbol": look.symbol, "size": 12}
-    return go.Scatter(**_columns(info, points), mode="markers", name=look.label, marker=marker)
+def _finished(points: list[FrontPoint], look: theme.Style, info: FrontInfo) -> go.Scatter:
+    beside = [info.beside(point) for point in points]
+    opacity = [
+        (FAINT if point.dominated else 1) * (BESIDE if faint else 1)
+        for point, faint in zip(points, beside, strict=True)
+    ]
+    colors = [theme.rgba(look.color, share) for share in opacity]
+    sizes = [8 if faint else 12 for faint in beside]
+    marker = {"color": colors, "symbol": look.symbol, "size": sizes}
+    place = _columns(info, points)
+    return go.Scatter(**place, mode="markers", name=look.label, legendgroup=look.label, showlegend=False, marker=marker)
 
 
 def _columns(info: FrontInfo, points: Iterable[FrontPoint]) -> dict[str, Any]:
@@ -103,7 +74,7 @@ def _columns(info: FrontInfo, points: Iterable[FrontPoint]) -> dict[str, Any]:
     chosen = list(points)
     return {
         "x": [point.bytes for point in chosen],
-        "y": [info.height(point) for point in chosen],
+        "y": [info.metric.shown(point.score) for point in chosen],
         "customdata": [[point.run] for point in chosen],
         "hovertext": base.tooltips([point.sentence for point in chosen]),
         "hoverinfo": "text",

@@ -1,8 +1,7 @@
-"""What the front of score against size shows: the dense model, the open run's points, and the finished runs."""
+"""What the front of score against size shows: the dense model and the finished runs, as files on test data."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,15 +11,13 @@ from compression.plots import theme, words
 from compression.plots.axes import AXES, PointDict, drawable
 from compression.tasks import ACCURACY, Metric
 
-MOST_POINTS = 2000
-
 
 @dataclass(frozen=True)
 class FrontRun:
     """What the front needs of one run: its points so far, and baseline and final once they are known.
 
     ``unit`` is what its steps are: ``steps`` of training, or the ``layers`` a method goes through; ``metric`` that of
-    its task.
+    its task; ``shipped``: a run of the gallery.
     """
 
     run: str
@@ -31,11 +28,12 @@ class FrontRun:
     final: PointDict | None = None
     unit: str = "steps"
     metric: Metric = ACCURACY
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One marker: where it is, whose it is, and the sentence that explains it."""
+    """One marker: where it is, whose it is, and the sentence that explains it; ``shipped``: of the gallery's runs."""
 
     run: str
     method: str
@@ -45,78 +43,59 @@ class FrontPoint:
     sentence: str
     dominated: bool = False
     estimated: bool = False
+    shipped: bool = False
+
+    def row(self, kind: str, metric: Metric) -> dict[str, Any]:
+        """The point as a row of its chart's table."""
+        return {
+            "what": kind,
+            "run": self.run,
+            "method": theme.style(self.method).label,
+            "bytes": round(self.bytes),
+            metric.axis: round(metric.shown(self.score), 2),
+            "split": self.split,
+            "size": "estimated" if self.estimated else "of the file",
+        }
 
 
 @dataclass(frozen=True)
 class FrontInfo:
-    """``trail``: the open run in the order of its steps; ``finals``: one for each finished run; ``dense``: the stars.
+    """Results only, on test data and as files: ``finals``, one for each finished run; ``dense``: the stars.
 
-    ``latest`` is the present point of the open run: its final point once there is one.
+    ``opened`` are the runs that the page is about; the others are drawn faint beside them.
     """
 
-    trail: tuple[FrontPoint, ...]
     finals: tuple[FrontPoint, ...]
     dense: tuple[FrontPoint, ...]
-    method: str
-    latest: FrontPoint | None = None
     metric: Metric = ACCURACY
+    opened: tuple[str, ...] = ()
 
     @property
-    def ended(self) -> FrontPoint | None:
-        """Where the open run ended: its model on test data, as a file; ``None`` before."""
-        return self.latest if self.latest in self.finals else None
+    def main(self) -> FrontPoint | None:
+        """The end of the one run that the page is about; ``None`` before, and of several."""
+        return next((p for p in self.finals if p.run in self.opened), None) if len(self.opened) == 1 else None
 
-    @property
-    def own_front(self) -> tuple[FrontPoint, ...]:
-        """The open run's points that none of its others beats, from small to large; none once it has ended.
-
-        They are measured on validation data and their sizes estimated: beside the end they would look like results.
-        """
-        return () if self.ended else unbeaten(self.trail, self.metric)
-
-    @property
-    def same_model(self) -> tuple[FrontPoint, ...]:
-        """The open run's last point on the way and its end: one model, measured on other data and as a file."""
-        return (self.trail[-1], self.ended) if self.ended and self.trail else ()
+    def beside(self, point: FrontPoint) -> bool:
+        """Whether a point is drawn faint, beside those that the page is about."""
+        if self.opened:
+            return point.run not in self.opened
+        return point.shipped and not all(each.shipped for each in self.finals)
 
     @property
     def floor(self) -> float:
-        """The worst score drawn at first: beyond it lie only moments a run passed through, not results."""
+        """The worst score drawn, some room below the worst result."""
+        scores = [point.score for point in (*self.finals, *self.dense)]
         metric = self.metric
-        results = [point.score for point in (*self.finals, *self.dense)]
-        results += [metric.best(point.score for point in self.trail)] if self.trail else []
-        low, high = metric.goodness(metric.worst(results)), metric.goodness(metric.best(results))
-        lowest = low - 0.25 * (high - low) - 0.05 * metric.span(metric.goodness(high))
+        low, high = metric.goodness(metric.worst(scores)), metric.goodness(metric.best(scores))
+        lowest = low - 0.25 * (high - low) - 0.002 * metric.span(metric.goodness(high))
         return metric.goodness(max(metric.goodness(metric.worst(())), lowest))
-
-    @property
-    def hidden(self) -> int:
-        """How many points of the open run lie below what is drawn at first."""
-        return sum(self.below(point) for point in self.trail)
-
-    def below(self, point: FrontPoint) -> bool:
-        """Whether a point is worse than what is drawn at first."""
-        return self.metric.goodness(point.score) < self.metric.goodness(self.floor)
-
-    def height(self, point: FrontPoint) -> float:
-        """Where a point is drawn on the y axis: one that is worse than the floor at the bottom edge."""
-        return self.metric.shown(self.floor if self.below(point) else point.score)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The chart as a table."""
-        kinds = (("dense", self.dense), ("final", self.finals), ("on the way", self.trail))
+        kinds = (("dense", self.dense), ("final", self.finals))
         return [
-            {
-                "what": kind,
-                "run": point.run,
-                "method": theme.style(point.method).label,
-                "bytes": round(point.bytes),
-                self.metric.axis: round(self.metric.shown(point.score), 2),
-                "split": point.split,
-                "size": "estimated" if point.estimated else "of the file",
-                "on the front": "" if kind == "on the way" else "no" if point.dominated else "yes",
-            }
+            point.row(kind, self.metric) | {"on the front": "no" if point.dominated else "yes"}
             for kind, points in kinds
             for point in points
         ]
@@ -124,27 +103,25 @@ class FrontInfo:
     @property
     def sentence(self) -> str:
         """What the chart shows, for people who do not see it."""
-        named = (*self.dense[:1], *([self.latest] if self.latest else self.finals[-1:]))
+        named = (*self.dense[:1], *([self.main] if self.main else self.finals[-1:]))
         return " ".join([f"{self.metric.title} against size.", *(point.sentence for point in named)])
 
 
-def front_info(runs: Sequence[FrontRun], opened: str | None = None) -> FrontInfo:
-    """Collect the points of all runs; ``opened`` is the run whose points are shown one by one."""
-    main = next((run for run in runs if run.run == opened), None)
-    finals = [_point(run, run.final, "ends at") for run in runs if _drawable(run.final) and run.final]
+def front_info(runs: Sequence[FrontRun], opened: Sequence[str] = ()) -> FrontInfo:
+    """Collect the results of all runs; ``opened`` are those that the page is about."""
+    main = next((run for run in runs if run.run in opened), None)
+    finals = [run_point(run, run.final, "ends at") for run in runs if _drawable(run.final) and run.final]
     metric = (main or next(iter(runs), FrontRun("", "", ""))).metric
     marked = _mark_dominated(finals, metric)
-    trail = [_point(main, p, "was at") for p in _thin(main.points) if _drawable(p)] if main else []
-    latest = next((end for end in marked if end.run == opened), trail[-1] if trail else None)
-    method = main.method if main else theme.DENSE
-    return FrontInfo(tuple(trail), tuple(marked), tuple(_stars(runs, main)), method, latest, metric)
+    return FrontInfo(tuple(marked), tuple(_stars(runs, main)), metric, tuple(opened))
 
 
 def _drawable(point: PointDict | None) -> bool:
     return drawable(point, AXES["bytes"])
 
 
-def _point(run: FrontRun, point: PointDict, verb: str) -> FrontPoint:
+def run_point(run: FrontRun, point: PointDict, verb: str) -> FrontPoint:
+    """A point of a run with its sentence; ``verb``: what the run does there, ``ends at`` or ``was at``."""
     ratio = words.ratio(run.baseline["bytes"] / point["bytes"]) if run.baseline else ""
     dense = f", {ratio} smaller than the dense model" if ratio else ""
     estimated = point.get("bytes_kind") == "estimated"
@@ -154,7 +131,8 @@ def _point(run: FrontRun, point: PointDict, verb: str) -> FrontPoint:
         f"with {run.metric.show(point['score'])} {point.get('split', '')} {run.metric.label}{when}{dense}."
     )
     split = str(point.get("split", ""))
-    return FrontPoint(run.run, run.method, point["bytes"], point["score"], split, sentence, estimated=estimated)
+    place = (run.run, run.method, point["bytes"], point["score"])
+    return FrontPoint(*place, split, sentence, estimated=estimated, shipped=run.shipped)
 
 
 def _stars(runs: Sequence[FrontRun], main: FrontRun | None) -> list[FrontPoint]:
@@ -172,11 +150,6 @@ def _stars(runs: Sequence[FrontRun], main: FrontRun | None) -> list[FrontPoint]:
             split = str(point.get("split", ""))
             stars.setdefault(key, FrontPoint(run.run, theme.DENSE, key[0], point["score"], split, sentence))
     return list(stars.values())
-
-
-def _thin(points: Sequence[PointDict]) -> list[PointDict]:
-    stride = max(1, math.ceil(len(points) / MOST_POINTS))
-    return [*points[:-1:stride], *points[-1:]]
 
 
 def unbeaten(points: Sequence[FrontPoint], metric: Metric) -> tuple[FrontPoint, ...]:

@@ -124,6 +124,8 @@ def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
                 hovertemplate="%{y:.3g}" + info.suffix,
             )
         )
+    if not info.curves:
+        base.empty(fig)
     fig.update_xaxes(title=info.unit, range=_span(info))
     fig.update_yaxes(title=None, ticksuffix=info.suffix, rangemode="tozero" if info.from_zero else "normal")
     if info.log:

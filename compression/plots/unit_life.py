@@ -71,7 +71,7 @@ class UnitsInfo:
         """How many units are gone or chosen to go."""
         return sum(len(each.units) for each in self.leaving)
 
-    def gone(self, step: float) -> int:
+    def zero_after(self, step: float) -> int:
         """How many units are exactly zero after a step."""
         return sum(len(each.units) for each in self.leaving if step >= each.end)
 

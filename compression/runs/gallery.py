@@ -76,12 +76,15 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Collection:
-    """Runs of one model on one data set: ``title`` for people; ``shown`` (names) are those worth a card."""
+    """Runs of one model on one data set: ``title`` for people; ``shown`` (names) are those worth a card, ``tour``: the
+    one that the tour follows.
+    """
 
     name: str
     title: str
     shown: tuple[str, ...]
     exhibits: tuple[Exhibit, ...]
+    tour: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,14 @@ def read(root: str | Path) -> Gallery:
 
 def _collection(path: Path, problems: list[str]) -> Collection:
     title: str = path.name
+    tour: str = ""
     shown: tuple[str, ...] = ()
     lines: dict[str, str] = {}
     exhibits: list[Exhibit] = []
     try:
         if (path / "about.json").is_file():
             about = typed(_ABOUT, read_object(path / "about.json", "gallery"), f"about.json of gallery {path.name}")
+            tour = about.get("tour", "")
             title, shown, lines = about["title"], tuple(about.get("shown", ())), about.get("lines", {})
     except CompressionError as error:
         problems.append(str(error))
@@ -146,7 +151,7 @@ def _collection(path: Path, problems: list[str]) -> Collection:
     exhibits = [_with_data(exhibit, exhibits) for exhibit in exhibits]
     first = {name: place for place, name in enumerate(shown)}
     exhibits.sort(key=lambda exhibit: (first.get(exhibit.name, len(first)), exhibit.name))
-    return Collection(path.name, title, shown, tuple(exhibits))
+    return Collection(path.name, title, shown, tuple(exhibits), tour)
 
 
 def _with_data(exhibit: Exhibit, others: Sequence[Exhibit]) -> Exhibit:
@@ -157,6 +162,7 @@ def _with_data(exhibit: Exhibit, others: Sequence[Exhibit]) -> Exhibit:
 
 class _About(TypedDict):
     title: Text
+    tour: NotRequired[Text]
     shown: NotRequired[list[Text]]
     lines: NotRequired[dict[str, Text]]
 

@@ -10,6 +10,7 @@
                               another machine noted of it when it looked first
               checkpoint.pt   where a run can be taken up again; checkpoint.previous.pt is the one before it
               result.json     written once, at the end of a run that is done
+              labels.json     what somebody called it: a name and tags (may be missing; the run never reads it)
               log.txt         the worker's output, tracebacks included
               bundle/         the compressed model
               pictures/       of a task that can show its answers: STEP.png at each measured point, and original.png
@@ -46,6 +47,7 @@ class RunFiles:
         self.heartbeat_path = self.path / "heartbeat"
         self.checkpoint_path = self.path / "checkpoint.pt"
         self.result_path = self.path / "result.json"
+        self.labels_path = self.path / "labels.json"
         self.log_path = self.path / "log.txt"
         self.bundle = self.path / "bundle"
         self.pictures = self.path / PICTURES

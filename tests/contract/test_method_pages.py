@@ -57,7 +57,7 @@ def test_its_run_shows_what_was_asked_and_its_stages(name: str, page: Open, root
     shown = page_text(app)
     for ask in method.asks:
         words = ask.words(ask.value(folder.budget().asks))
-        assert words in str(row["request"])
+        assert words in str(row["settings"])
         assert words in shown
 
 

@@ -45,9 +45,9 @@ def test_units_fade_by_the_reported_rates_and_evenly_without() -> None:
     chosen = event(10, chosen={"a": [[2, 0.5], [0, 0.7]], "b": [[1, None]]}, until=20)
     life = info(event(0, sizes={"a": 3, "b": 2}), chosen, *joint)
     for step in range(61):
-        left = np.prod([1 - max(r for s, r in rates.items() if s == max(x for x in rates if x <= k))
+        remaining = np.prod([1 - max(r for s, r in rates.items() if s == max(x for x in rates if x <= k))
                         for k in range(10, min(step, 20))]) if step < 20 else 0.0  # fmt: skip
-        assert life.share_left("a", 2, step) == pytest.approx(left, abs=2e-3) or 10 < step < 12, (
+        assert life.share_left("a", 2, step) == pytest.approx(remaining, abs=2e-3) or 10 < step < 12, (
             "a line within a report"
         )
         assert life.share_left("a", 0, step) == life.share_left("a", 2, step)
@@ -64,7 +64,7 @@ def test_units_that_are_removed_at_once_and_those_that_only_the_end_tells_of() -
     assert [life.share_left("a", unit, 29.9) for unit in range(4)] == [1, 1, 1, 1]
     assert [life.share_left("a", unit, 30) for unit in range(4)] == [1, 0, 1, 1]
     assert [life.share_left("a", unit, 60) for unit in range(4)] == [1, 0, 1, 0]
-    assert life.chosen == 2, "nobody is told of twice"
+    assert life.chosen == 2, "no unit counts twice"
 
 
 def test_what_a_damaged_run_tells_is_passed_over() -> None:
@@ -87,8 +87,8 @@ def test_recorded_runs_end_with_the_units_of_their_results(run: str) -> None:
     view, result = read(run)
     sizes = {group: 1 + max(units) for group, units in result["units"].items()}
     life = unit_life.units_info(view.decisions, view.points, view.stages, view.step, view.step, sizes=sizes)
-    gone = {(each.group, unit) for each in life.leaving for unit in each.units if each.end <= view.step}
-    assert gone == {(group, unit) for group, units in result["units"].items() for unit in units}
+    ended = {(each.group, unit) for each in life.leaving for unit in each.units if each.end <= view.step}
+    assert ended == {(group, unit) for group, units in result["units"].items() for unit in units}
     for each in life.leaving:
         assert each.shares[0] == 1
         assert all(a >= b >= 0 for a, b in zip(each.shares, each.shares[1:], strict=False))
@@ -115,8 +115,8 @@ def test_the_page_draws_every_moment_and_plays_to_the_end(browser: Browser, addr
         for step in (0, 300, 580, 842, 948, 2106):
             slider.evaluate("(node, step) => { node.value = step; node.dispatchEvent(new Event('input')); }", step)
             fading = sum(len(each.units) for each in life.leaving if each.start <= step < each.end)
-            told = {name: int(picture.get_attribute(f"data-{name}") or -1) for name in ("gone", "fading")}
-            assert told == {"gone": life.zero_after(step), "fading": fading}, step
+            counts = {name: int(picture.get_attribute(f"data-{name}") or -1) for name in ("gone", "fading")}
+            assert counts == {"gone": life.zero_after(step), "fading": fading}, step
         slider.evaluate("node => { node.value = 0; node.dispatchEvent(new Event('input')); }")
         page.get_by_role("button", name="To the next moment").click()
         first = min(each.start for each in life.leaving)

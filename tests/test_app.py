@@ -48,7 +48,7 @@ def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> 
     finished(tmp_path / "runs", budget=Budget(method="opq", sparsity=0.7))
     app = open_page(name, run=run)
     assert errors(app) == []
-    assert len(app.get("plotly_chart")) == (5 if name == "runs" else 1)
+    assert len(app.get("plotly_chart")) == (6 if name == "runs" else 1)
     if name == "runs":
         assert app.query_params["run"] == [run] or app.query_params["run"] == run
         assert "5.00 kB" in [metric.value for metric in app.metric]
@@ -278,7 +278,7 @@ def test_every_method_shows_only_what_it_follows(open_page: Open) -> None:
         assert errors(app) == []
         assert {s.key for s in app.slider if not s.key.startswith("bound ")} == sliders
         fields = [n.key for n in app.number_input if not n.key.startswith("option ")]
-        assert fields == ([] if method == "ptq" else ["epochs", "seed"])
+        assert fields == ([] if method == "ptq" else ["epochs", "seed", "lr", "batch_size"])
         assert any(methods.get(method).info.sentence == element.value for element in app.caption)
         assert app.button(key="start").label == f"Start {methods.get(method).info.label} run"
         assert (len([t for t in app.toggle if t.key == "ask activation_bits on"]) == 1) == (

@@ -35,7 +35,7 @@ def test_data_that_do_not_fit_are_one_line_without_options_and_two_ways_out(open
     app.button(key="open torchvision:resnet18 none").click().run()
     assert errors(app) == []
     assert app.query_params["data"] in ("none", ["none"])
-    assert [metric.value for metric in app.metric]
+    assert [metric.value for metric in app.metric] or [text for text in app.markdown if "can shrink" in text.value]
     other = open_page(name, **query)
     other.button(key="open resnet8 mnist5k").click().run()
     assert errors(other) == []

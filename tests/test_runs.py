@@ -111,7 +111,7 @@ def test_events_are_lines_with_the_promised_fields(tmp_path: Path) -> None:
         events.phase("joint", 3)
         events.step(4, 0.25, loss=float("nan"), lr=0.1)
         events.point(POINT)
-        events.group(8, {"conv1": 3})
+        events.group(8, {"conv1": [0, 4, 7]})
         events.log("hello")
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     assert [event["kind"] for event in entries] == ["state", "plan", "phase", "step", "point", "group", "log"]
@@ -121,6 +121,7 @@ def test_events_are_lines_with_the_promised_fields(tmp_path: Path) -> None:
     assert entries[3]["lr"] == 0.1
     assert Point.from_dict(entries[4]) == POINT
     assert (entries[5]["units"], entries[5]["step"]) == ({"conv1": 3}, 8)
+    assert entries[5]["removed"] == {"conv1": [0, 4, 7]}
 
 
 def test_step_events_are_thinned_to_one_a_second_or_every_fifty(tmp_path: Path) -> None:

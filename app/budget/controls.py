@@ -136,7 +136,7 @@ def closed(
             st.number_input(
                 f"{label} {place}{'' if whole else ', %'}", *limits[:2], seed(field, value * scale, limits), limits[2],
                 format=None if whole else "%.4g", key=field, on_change=moved, args=(moved_end, field),
-                help=explained if place == "from" else None, disabled=disabled,
+                help=tip(explained if place == "from" else None), disabled=disabled,
             )  # fmt: skip
 
 

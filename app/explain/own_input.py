@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from app import plain, widgets
 from app.explain import explained, explainwords
+from app.terms import tip
 from compression.errors import CompressionError
 from compression.explain import METHODS, own_image
 from compression.plots import answers, tiles
@@ -106,9 +107,8 @@ def _next() -> None:
 def _flip(pixels: own_image.Pixels, run_key: explained.Key) -> own_image.Pixels:
     """What the models get, and the offer to move it until they differ; returns what is shown then."""
     both, shown = explained.models(run_key), pixels
-    if st.toggle(
-        "Move it until they differ", key="own_move", help=f"By at most {own_image.REACH} pixels, as little as will do."
-    ):
+    most = f"By at most {own_image.REACH} pixels, as little as will do."
+    if st.toggle("Move it until they differ", key="own_move", help=tip(most)):
         moved = own_image.flipped(pixels, both)
         if moved is None:
             st.caption(f"Moved by up to {own_image.REACH} pixels, both answer alike everywhere.")

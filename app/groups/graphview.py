@@ -25,7 +25,9 @@ def picture(subject: catalog.ChosenModel, network: networks.Network) -> quantize
     """
     with st.container(horizontal=True, vertical_alignment="bottom", key="graph_tools"):
         tools = st.container(horizontal=True, vertical_alignment="bottom")
-        more = st.popover("More", icon=":material/tune:", help="Quantizers, opened modules, the part that is shown")
+        more = st.popover(
+            "More", icon=":material/tune:", help=tip("Quantizers, opened modules, the part that is shown.")
+        )
     with more:
         view = quantview.choose(subject)
     with tools:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, theme, widgets, words
 from app.runs import records, runbuttons, runlog, sweepview, view_model
+from app.terms import tip
 from compression.plots import theme as stages
 from compression.runs import labels, summary
 from compression.runs.store import RunInfo
@@ -26,11 +27,11 @@ def formats() -> dict[str, Any]:
     return {
         "name": st.column_config.TextColumn(width="medium", pinned=True),
         "tags": st.column_config.ListColumn(),
-        "bytes": number(format="localized", help=plain.text(words.HELP["bytes"])),
+        "bytes": number(format="localized", help=tip(words.HELP["bytes"])),
         "× smaller": number(format="%.1f"),
         "BOPs %": number(format="%.2f"),
         "epochs": number(format="%g"),
-        "seconds": number(format="%.0f", help="of the last attempt"),
+        "seconds": number(format="%.0f", help=tip("Of the last attempt.")),
         "started": st.column_config.DatetimeColumn(format="distance"),
     }
 
@@ -92,7 +93,7 @@ def filtered(listed: Sequence[Summary]) -> tuple[list[Summary], bool]:
 
 
 def _several() -> bool:
-    return st.toggle("Select several", key="runs_several", help="To compare or delete them together.")
+    return st.toggle("Select several", key="runs_several", help=tip("To compare or delete them together."))
 
 
 def _searched(each: Summary) -> str:

@@ -80,7 +80,8 @@ def _prune(trainer: Trainer, removal: Removal, plan: Plan) -> None:
         if end > first:
             section = Section(phase, optimizer, first, end, curve=(0, plan.tuned), parts={"removal": removal})
             trainer.train(section, Pruning(removal, plan))
-    if last := removal.prune(plan.rounds, plan.rounds):
+    last = removal.prune(plan.rounds, plan.rounds)
+    if last and trainer.report.saved is None:  # else the checkpoint says what is removed
         trainer.report.decision(plan.tuned, removed=last)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 from functools import cache
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from app import nav
+from app.explain import own_input
 from compression import data
 from compression.errors import CompressionError
 from compression.explain import own_image
@@ -190,3 +192,16 @@ def test_somebody_draws_a_digit(browser: Browser, address: str, tmp_path: Path) 
         page.get_by_text(f"say {int(digits()[1][0])}").wait_for()
         page.get_by_text("A test image that flips", exact=True).click()
         page.get_by_text("The original says").wait_for()
+
+
+def test_what_the_pad_never_sends_is_refused_in_one_line() -> None:
+    def sent(picture: Image.Image, kind: str = "PNG") -> str:
+        stream = io.BytesIO()
+        picture.save(stream, kind)
+        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+    grey = Image.new("L", (112, 112), 7)
+    assert (own_input._ink(sent(grey)) == 7).all()
+    for drawing in ("x", "data:image/png;base64,AAAA", sent(grey, "BMP"), sent(Image.new("L", (5_000, 600)))):
+        with pytest.raises(CompressionError, match=r"^the drawing cannot be read"):
+            own_input._ink(drawing)

@@ -127,10 +127,8 @@ def _not_yet(run: str, run_key: explained.Key, method: str) -> None:
     if explain_run.status(runlog.workplace(run)).state == explain_run.RUNNING:
         st.caption("Being computed: see below.")
         return
-    from compression.explain.attribution import passes
-
     with st.container(border=True):
-        times = passes(method, explained.models(run_key).input)
+        times = explained.passes(run_key, method)
         st.markdown(
             f"{METHODS[method].label} takes {times} passes through the network for every image. That is computed in "
             "the background, together with the similarity below, and stored with the run."

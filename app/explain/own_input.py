@@ -20,6 +20,8 @@ from compression.plots import answers, tiles
 
 DRAW, FILE, CAMERA, TEST = "Draw", "Picture file", "Camera", "A test image that flips"
 PICTURES = ["png", "jpg", "jpeg", "webp", "bmp"]
+FORMATS = ["PNG", "JPEG", "WEBP", "BMP"]  # whatever a file is called, no other decoder reads it
+LARGEST_PAD = 512  # pixels of a side
 LARGEST_MB = 20
 MOST_MACS = 4e10  # of all passes that a map takes, while somebody waits
 
@@ -66,7 +68,7 @@ def _pixels(way: str, run_key: explained.Key, macs: float) -> own_image.Pixels |
     if source is None:
         return None
     try:
-        with Image.open(source) as picture:
+        with Image.open(source, formats=FORMATS) as picture:
             return own_image.from_picture(picture, both.data, both.input)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CompressionError("this file is no picture that can be read: take a PNG, JPEG, WebP or BMP") from error
@@ -76,11 +78,13 @@ def _ink(drawing: str) -> own_image.Pixels:
     """The pad's drawing, grey [h, w].
 
     Raises:
-        CompressionError: the address of a page was written by hand.
+        CompressionError: it is none of the pad's, as the browser was made to send something else.
     """
     try:
         png = base64.b64decode(drawing.removeprefix("data:image/png;base64,"), validate=True)
         with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
+            if max(picture.size) > LARGEST_PAD:
+                raise ValueError(f"a pad of {picture.size}")
             return np.asarray(picture.convert("L"))
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise CompressionError("the drawing cannot be read: clear it and draw again") from error

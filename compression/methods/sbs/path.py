@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ UNIT_BITS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
+class Path(ABC):
     """What one quantizer's value is at every one of its ``candidates``, ascending bit-widths with one clipping bound.
 
     Gate j (from 0) lets candidate j + 1 count: ẑ = z_0 + g_0 (ε_1 + g_1 (ε_2 + …)), ε_j = z_j - z_(j-1) (eq. S2).
@@ -30,21 +31,21 @@ class Path:
 
     candidates: tuple[int, ...]
 
+    @abstractmethod
     def set_bits(self, bits: int) -> None:
         """Give the quantizer this bit-width; its clipping bound stays."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clipped(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` brought into the quantizer's range."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spacing(self, bits: int) -> torch.Tensor:
         """The distance of two levels at a candidate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def value(self, x: torch.Tensor, bits: int) -> torch.Tensor:
         """``x`` on the grid of a candidate."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def offsets(self, x: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:

@@ -136,6 +136,11 @@ def test_it_tells_which_units_leave_and_when(name: str, root: Path) -> None:
     assert {(each.group, unit) for each in life.leaving for unit in each.units if each.end <= last["step"]} == {
         (group, unit) for group, units in result["units"].items() for unit in units
     }
+    units = _graph().prunable_units
+    # the model's own zeros at each point; before the first is told of, a search may close units for the moment
+    first_known = min((each.start for each in life.leaving), default=0)
+    for point in (each for each in folder.points() if each.phase != "baseline" and each.step >= first_known):
+        assert life.zero_after(point.step) == pytest.approx(point.unit_sparsity * units, abs=0.1), point.step
 
 
 def _check_bits(ask: BitsAsk, requested: Budget, widths: dict[str, float]) -> None:

@@ -27,3 +27,17 @@ def front(places: Sequence[Place]) -> list[int]:
         if not best or places[index][1] > places[best[-1]][1]:
             best.append(index)
     return best
+
+
+def hypervolume(places: Sequence[Place], reference: Place) -> float:
+    """The area that the front dominates up to ``reference`` (a cost and a goodness), in units of both multiplied.
+
+    Places that cost more than the reference or are less good add nothing. Zitzler and Thiele 1998, in two dimensions.
+    """
+    cost, goodness = reference
+    inside = [place for place in places if place[0] < cost and place[1] > goodness]
+    area, floor = 0.0, goodness
+    for index in front(inside):  # from the cheapest: each better one adds a strip above the last, up to the reference
+        area += (cost - inside[index][0]) * (inside[index][1] - floor)
+        floor = inside[index][1]
+    return area

@@ -104,6 +104,27 @@ def solve(subject: Subject, budget: Budget, name: Quantity, target: float) -> Ma
     return Match(moved, forecast, quantity(forecast, name), least is not None)
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What a method has for a target: its ``match``, or the ``reason`` why there is none."""
+
+    method: str
+    match: Match | None
+    reason: str = ""
+
+
+def offers(subject: Subject, budget: Budget, name: Quantity, target: float) -> list[Offer]:
+    """The budget of every method at a target, all converted from ``budget``: its training, seed and bounds."""
+    source, result = methods.get(budget.method), []
+    for method in methods.all_methods().values():
+        try:
+            own = budget if method is source else method.convert(budget, source)
+            result.append(Offer(method.info.name, solve(subject, own, name, target)))
+        except CompressionError as error:
+            result.append(Offer(method.info.name, None, str(error)))
+    return result
+
+
 def _first(start: int, end: int, holds: Callable[[int], bool]) -> int | None:
     """The first of start … end - 1 from which on ``holds``; ``None``: it never does."""
     low, high = start - 1, end

@@ -42,7 +42,7 @@ def invitation(picture: Callable[[], None]) -> None:
                 begin()
         if tour.subject() is not None and not tour.current():
             with st.container(border=True):
-                st.markdown("**Look around first.** Seven pages, one finished run, two minutes; nothing is trained.")
+                st.markdown("**Look around first.** Eight pages, one finished run, two minutes; nothing is trained.")
                 if st.button("Take the tour", icon=":material/tour:", key="tour_begin"):
                     tour.go(1, setup.query)
     with right:

@@ -207,6 +207,17 @@ def test_a_click_on_a_point_picks_its_run(page: Page, address: str, folder: Path
     settled(page, "compare")
     page.get_by_role("heading", name="Side by side").wait_for()
 
+    page.get_by_text("Set a target", exact=True).click()
+    page.get_by_role("heading", name="What reaches the target?").wait_for()
+    settled(page, "compare")
+    _click_in(page, 0.6, 0.25)
+    page.wait_for_url("**target_kb=*")
+    settled(page, "compare")
+    assert f"run={small}" in page.url, "a click picks no run then"
+    page.get_by_text("Set a target", exact=True).click()
+    page.get_by_role("heading", name="What reaches the target?").wait_for(state="detached")
+    settled(page, "compare")
+
     page.get_by_text("Same budget, other method").click()
     page.get_by_test_id("stPopoverBody").get_by_role("button", name="OPQ").click()
     settled(page, "budget")
@@ -219,6 +230,13 @@ def _click_marker(page: Page, run: str) -> None:
     page.locator(ANY_TRACE).first.wait_for()
     until(lambda: page.evaluate(WHERE, run) is not None, f"no marker of {run}")
     page.mouse.click(*page.evaluate(WHERE, run))
+
+
+def _click_in(page: Page, across: float, down: float) -> None:
+    """Click a place of the first chart, by its share of the width and height of the plotted area."""
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
 
 
 def _edit(page: Page, content: str, seen: str, arg: object = None) -> None:

@@ -69,16 +69,16 @@ def test_results_say_who_is_beaten_and_the_way_where_the_open_run_stands() -> No
     assert {end.run: end.dominated for end in info.finals} == {"b": False, "c": True}
     assert len(info.dense) == 1
     assert {row["split"] for row in info.rows} == {"test"}, "no estimate on validation data among results"
-    going = way.way_info(RUNS[0])
-    assert [point.bytes for point in going.trail] == [20_000, 5_000, 5_000]
-    assert [(each.bytes, each.score) for each in going.front] == [(5_000, 0.95)]
+    going = way.way_info(RUNS[:1])
+    assert [point.bytes for point in going.points] == [20_000, 5_000, 5_000]
+    assert [(each.bytes, each.score) for each in going.front("geta")] == [(5_000, 0.95)]
     assert going.hidden == 1
-    assert "16.0× smaller" in going.trail[-1].sentence
+    assert "16.0× smaller" in going.points[-1].sentence
     assert {row["split"] for row in going.rows} == {"validation"}
 
 
 def test_the_way_keeps_its_traces_while_the_run_grows() -> None:
-    infos = [way.way_info(dataclasses.replace(RUNS[0], points=RUNS[0].points[:n])) for n in (0, 1, 3)]
+    infos = [way.way_info([dataclasses.replace(RUNS[0], points=RUNS[0].points[:n])]) for n in (0, 1, 3)]
     figures = [way.way_figure(info) for info in infos]
     assert len({tuple(trace.name for trace in figure.data) for figure in figures}) == 1
     assert figures[2].layout.xaxis.type == "log"
@@ -86,7 +86,7 @@ def test_the_way_keeps_its_traces_while_the_run_grows() -> None:
     assert lowest > 30, "what lies below the picture is drawn at its bottom edge"
     assert "30.0 %" in figures[2].data[0].hovertext[1], "and its sentence keeps the true value"
     assert not figures[2].layout.shapes
-    (line,) = way.way_figure(way.way_info(RUNS[0], target=0.93)).layout.shapes
+    (line,) = way.way_figure(way.way_info(RUNS[:1], target=0.93)).layout.shapes
     assert line.y0 == line.y1 == 93
 
 
@@ -133,7 +133,7 @@ def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
         assert all(len(line) <= base.TOOLTIP_LETTERS or " " not in line for line in lines)
         assert " ".join(lines).split() == text.replace("<br>", " ").split()
     assert list(base.scatter([1, 2], [1, 2], hovertext=texts).hovertext) == base.tooltips(texts)
-    drawn = (*front.front_figure(front_data.front_info(RUNS, ["a"])).data, *way.way_figure(way.way_info(RUNS[0])).data)
+    drawn = (*front.front_figure(front_data.front_info(RUNS, ["a"])).data, *way.way_figure(way.way_info(RUNS[:1])).data)
     sentences = [text for trace in drawn for text in trace.hovertext or ()]
     assert sentences
     assert max(len(line) for text in sentences for line in text.split("<br>")) <= base.TOOLTIP_LETTERS
@@ -141,8 +141,8 @@ def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
 
 def test_front_without_anything_to_draw() -> None:
     run = front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "score": None},))
-    info, going = front_data.front_info([run], ["a"]), way.way_info(run)
-    assert not going.trail
+    info, going = front_data.front_info([run], ["a"]), way.way_info([run])
+    assert not going.points
     assert going.rows == info.rows == []
     assert front.front_figure(info).data
     assert way.way_figure(going).data
@@ -574,7 +574,7 @@ def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:
     assert run.bits_figure(run.bits_info(points, unit=unit)).layout.xaxis.title.text == "layers done"
     assert run.curves_figure(run.score_info(points, [], (), ACCURACY)).layout.xaxis.title.text == "step"
     one = front_data.FrontRun("a", "A", "ptq", tuple(points), unit="layers")
-    assert "after 5 layers" in way.way_info(one).trail[1].sentence
+    assert "after 5 layers" in way.way_info([one]).points[1].sentence
 
 
 def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:

@@ -93,6 +93,31 @@ def test_a_run_is_named_on_its_page_and_the_name_is_in_its_folder(
     assert not folder.labels_path.exists()
 
 
+def test_the_command_line_names_tags_and_lists_what_is_tagged(
+    store: Store, runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--runs", str(store.root)]
+    assert cli.main(["label", *runs[:3], "--tag", "thesis", "--tag", "seeds", *where]) == 0
+    assert cli.main(["label", runs[1], "--name", "Second seed", "--untag", "seeds", *where]) == 0
+    assert "Second seed [thesis]" in capsys.readouterr().out
+    assert labels.read(RunFolder.open(store.root, runs[0])) == labels.Labels("", ("thesis", "seeds"))
+    listed = {}
+    for tag in ("thesis", "seeds", "nothing"):
+        assert cli.main(["runs", "--tag", tag, *where, "--json", "-"]) == 0
+        listed[tag] = {row["run"] for row in json.loads(capsys.readouterr().out)}
+    assert listed == {"thesis": set(runs[:3]), "seeds": {runs[0], runs[2]}, "nothing": set()}
+    assert cli.main(["runs", "--tag", "nothing", *where]) == 0
+    assert "tag nothing" in capsys.readouterr().out
+    before = [labels.read(RunFolder.open(store.root, run)) for run in runs]
+    for wrong in (["--name", "two"], ["--tag", "a,b"], ["gone", "--tag", "x"], ["--tag", "x" * 41]):
+        assert cli.main(["label", runs[0], *(runs[1:2] if wrong[0] == "--name" else []), *wrong, *where]) == 2
+    assert cli.main(["label", "--tag", "x", *where]) == 2
+    capsys.readouterr()
+    assert [labels.read(RunFolder.open(store.root, run)) for run in runs] == before, "all or none"
+    assert cli.main(["label", runs[1], *where]) == 0
+    assert capsys.readouterr().out.strip() == f"{runs[1]}: Second seed [thesis]"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -8,10 +8,10 @@ from typing import Any
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.compare import candidateview, finals
+from app.compare import candidateview, finals, targetview
 from app.runs import precisionview, records, runlog, view_model
 from app.terms import tip
-from compression.plots import seeds
+from compression.plots import seeds, target
 from compression.plots.axes import AXES, LATENCY, Axis
 from compression.plots.candidates import CandidatesInfo, candidates_info, rows
 from compression.plots.choice import choice_figure
@@ -49,11 +49,14 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
     first, second = compared.candidate(picked), compared.candidate(other)
     left, right = st.columns([7, 5], gap="large")
     with left:
-        front(compared, info, picked, other, folded)
+        aim = front(compared, info, picked, other, folded)
     if first is not None:
         with right:
             selectors(compared, info, picked, other)
             candidateview.summary(info, first)
+    if aim is not None:
+        targetview.section(compared, info, picked, aim)
+    if first is not None:
         candidateview.details(first, second)
     unshown(compared)
 
@@ -81,13 +84,16 @@ def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
     return (advised.run if advised else ""), True
 
 
-def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, other: str, folded: bool) -> None:
-    """The largest chart; a click picks a run."""
+def front(
+    compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, other: str, folded: bool
+) -> target.Target | None:
+    """The largest chart; a click picks a run, or sets the target, which it returns."""
+    aim = targetview.toggle(info)
     key = f"compare_front {info.axis.field}"
     alt = f"{info.sentence} The table below holds the same."
-    select = {"on_select": lambda: clicked(key), "selection_mode": "points"}
+    select = {"on_select": lambda: clicked(key, aim is not None), "selection_mode": "points"}
     lines = precisionview.lines([mark.run for mark in info.finished]) if info.axis.field == "bytes" else []
-    widgets.plot(choice_figure(info, picked, other, layered=lines), key, alt, **select)
+    widgets.plot(choice_figure(info, picked, other, layered=lines, aim=aim), key, alt, **select)
     st.caption(explained(info) + precisionview.legend(lines))
     for mark in info.live:
         nav.link("runs", f"Still going: {mark.title}", run=mark.run)
@@ -97,6 +103,7 @@ def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, othe
             shown = info.mark(picked)
             table(rows(info, listed), shown.run if shown else "")
             records.download([c.run for c in compared.candidates], "compare")
+    return aim
 
 
 def explained(info: CandidatesInfo) -> str:
@@ -117,9 +124,12 @@ def explained(info: CandidatesInfo) -> str:
     return " ".join(parts)
 
 
-def clicked(key: str) -> None:
-    """A click on a marker: picks its run."""
+def clicked(key: str, aiming: bool) -> None:
+    """A click on a marker: picks its run; where a target is set (``aiming``), any place becomes that."""
     points = st.session_state[key].selection.points
+    if points and aiming:
+        targetview.click(points[0])
+        return
     run = str(points[0]["customdata"][0]) if points and points[0].get("customdata") else ""
     if run:
         state.put("other" if st.session_state.get("click_picks") == SECOND else "run", run)

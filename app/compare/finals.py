@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +68,7 @@ def compared(infos: Sequence[RunInfo], pair: Pair) -> ComparedRuns:
     store = runlog.store()
     points = {**store.points(*ended, phases=("baseline", "final")), **store.points(*going)}
     candidates = [
-        gallery.candidate(gallery.find(info.id), recipe(info.budget))
+        gallery.candidate(gallery.find(info.id), seeds.recipe(info.budget))
         if gallery.is_gallery(info.id)
         else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
         for info in reversed(runs)
@@ -105,13 +104,8 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
     later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
     if not later:
         return None
-    label, same = names.request(info.budget), recipe(info.budget)
+    label, same = names.request(info.budget), seeds.recipe(info.budget)
     return Candidate(info.id, label, info.method, baseline, later[-1], live, recipe=same)
-
-
-def recipe(budget: Mapping[str, Any]) -> str:
-    """The same for budgets that differ in their seed alone."""
-    return json.dumps({**budget, "seed": None}, sort_keys=True)
 
 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:

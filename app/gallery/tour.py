@@ -1,4 +1,4 @@
-"""The two-minute tour: a finished run of the gallery followed through seven pages, one or two sentences on each.
+"""The two-minute tour: a finished run of the gallery followed through eight pages, one or two sentences on each.
 
 The stop is part of the address (``?tour=3``), so that a reload or a copied link stays on the tour; nothing is locked.
 """
@@ -57,8 +57,13 @@ STOPS = (
     ),
     Stop(
         "export",
-        "**Make the bundle** packs the small network as ONNX and PyTorch with its measured score, "
-        "size and speed. That was the tour; **Try it now** on Start runs GETA before your eyes.",
+        "**Make the bundle** packs the small network as ONNX and PyTorch with its measured score, size and speed.",
+    ),
+    Stop(
+        "learn",
+        "Each lesson computes its picture while you move a slider, and asks you to predict what comes. That was the "
+        "tour; **Try it now** on Start runs GETA before your eyes.",
+        (("lesson", "5"),),
     ),
 )
 

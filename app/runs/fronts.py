@@ -1,4 +1,4 @@
-"""The two charts of score against size on the Runs page: the way of the open run, and results; never mixed."""
+"""The two charts of score against size on the Runs page: the way of the open runs, and results; never mixed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import widgets
-from app.runs import precisionview, runlog, sweepview, view_model
+from app.runs import precisionview, raceboard, runlog, sweepview, view_model
 from compression.plots import front, front_data, way
 from compression.runs.store import RunInfo
 
@@ -15,28 +15,32 @@ HEIGHT = 380
 
 
 def section(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
-    """Both charts side by side, there from the start; only results for a run that left no points."""
+    """Both charts side by side, there from the start; only results for runs that left no points.
+
+    Of a sweep also how its runs stand against each other.
+    """
     opened = [*children] if sweep else [now.run]
     runs = runlog.front_runs(opened, infos, now.model, now.data)
-    going = [info.id for info in infos if info.id in children and info.state == "running"] if sweep else [now.run]
-    moving = next((run for run in runs if run.run in going), None)
+    own = [run for run in runs if run.run in opened]
     info = front_data.front_info(runs, opened)
-    if moving is None or not (now.active or moving.points):
+    if own and (now.active or any(run.points for run in own)):
+        whole = now.run if sweep else next((info.sweep for info in infos if info.id == now.run), None)
+        left, right = st.columns(2, gap="medium")
+        with left:
+            on_the_way(way.way_info(own, sweepview.target(whole) if whole else None))
+        with right:
+            results(info)
+    else:
         if not (now.active or sweep or now.points or now.final):
             paused = "it was paused while preparing" if now.state == "paused" else "it stopped before the first one"
             st.caption(f"This run has no points: {paused}.")
         results(info)
-        return
-    whole = next((info.sweep for info in infos if info.id == moving.run), None)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        on_the_way(way.way_info(moving, sweepview.target(whole) if whole else None))
-    with right:
-        results(info)
+    if sweep:
+        raceboard.section(own)
 
 
 def on_the_way(info: way.WayInfo) -> None:
-    """The open run at each measured point: estimates on validation data."""
+    """The open runs at each measured point: estimates on validation data."""
     st.markdown("**On the way: validation data, estimated size**")
     widgets.chart(way.way_figure(info, HEIGHT), "way", info.rows, info.sentence)
     st.caption(  # the same from the first moment on, so that nothing below it moves

@@ -16,6 +16,7 @@ from app.runs import permissions, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.plots.front_data import FrontRun
+from compression.plots.seeds import recipe
 from compression.reading import expanded
 from compression.runs import control, labels
 from compression.runs import gallery as library
@@ -185,14 +186,15 @@ def _front_run(run: str, opened: bool) -> FrontRun | None:
         if done is not None and not opened:
             budget = folder(run).spec()["budget"]
             ends = (done.get("baseline"), done.get("final"))
-            return FrontRun(
-                run, names.request(budget), str(budget["method"]), (), *ends, metric=Metric.from_result(done)
-            )
+            place = (run, names.request(budget), str(budget["method"]))
+            return FrontRun(*place, (), *ends, metric=Metric.from_result(done))
         now = view(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it reports the error
     ends = (now.baseline, now.final)
-    return FrontRun(run, names.request(now.budget), now.method, now.points, *ends, now.unit, now.metric)
+    place = (run, names.request(now.budget), now.method)
+    same, seed = recipe(now.budget), int(now.budget.get("seed") or 0)
+    return FrontRun(*place, now.points, *ends, now.unit, now.metric, recipe=same, seed=seed)
 
 
 def start(budget: Budget) -> str:

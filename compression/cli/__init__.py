@@ -32,6 +32,7 @@ COMMANDS = {
     "sweep": ("run:sweep", "compress a model with several budgets (--sparsity 0.3,0.5), one after another"),
     "runs": ("runs:list_runs", "list the runs, newest first"),
     "show": ("runs:show", "the result of a run so far"),
+    "label": ("runs:label", "name runs, or tag them"),
     "pause": ("runs:pause", "write a checkpoint and stop; `resume` continues from there"),
     "resume": ("runs:resume", "continue a run that was paused, cancelled, failed or lost"),
     "cancel": ("runs:cancel", "stop a run or a sweep"),

@@ -1,4 +1,4 @@
-"""``runs``, ``show``, ``pause``, ``resume``, ``cancel``, ``delete``: which runs there are, and what to do with them."""
+"""``runs``, ``show``, ``label``, ``pause``, ``resume``, ``cancel``, ``delete``: the runs, and what to do with them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from compression.cli.output import answer, columns
 from compression.cli.run import follow
 from compression.cli.summary import scored, summary
 from compression.errors import CompressionError
+from compression.runs import labels
 from compression.runs.folder import IDLE, RUNNING
 from compression.runs.summary import Summary, summaries
 from compression.tasks import Metric
 
+Tag = Annotated[str | None, Parameter(help="only runs with this tag")]
 OlderThan = Annotated[float | None, Parameter(metavar="DAYS", help="all that stopped longer ago than this")]
 ROWS = {
     "run": "{id}", "name": "{name}", "state": "{state}", "method": "{method}", "model": "{model}", "data": "{data}",
@@ -29,18 +31,19 @@ ROWS = {
 }  # fmt: skip
 
 
-def list_runs(*, runs: Runs = "runs", json: Json = None) -> None:
+def list_runs(*, tag: Tag = None, runs: Runs = "runs", json: Json = None) -> None:
     """One line a run; folders that cannot be read are named on stderr."""
     if not Path(runs).is_dir():
         answer([], f"no runs in {runs}", json)
         return
+    described = "runs" if tag is None else f"runs with the tag {tag}"
     store = library.Store(runs)
     infos = store.list()
     rows, problems = summaries(store, infos)
-    listed = [_described(each) for each in rows]
+    listed = [_described(each) for each in rows if tag is None or tag in each.labels.tags]
     cells = [_row({**run, "state": _state(store.root, run["id"], run["state"])}, store.root) for run in listed]
     heads = {head: cell for head, cell in ROWS.items() if head != "name" or any(run["name"] for run in listed)}
-    answer(listed, columns(heads, cells) if cells else f"no runs in {runs}", json)
+    answer(listed, columns(heads, cells) if cells else f"no {described} in {runs}", json)
     for problem in (*store.problems, *problems):
         print(f"note: {problem}", file=sys.stderr)
 
@@ -78,6 +81,28 @@ def _state(root: Path, run: str, state: str) -> str:
     except CompressionError:  # its process file is damaged, which the list says among its problems
         sure = False
     return state if sure else f"{state} (not heard from yet)"
+
+
+def label(
+    *run: Annotated[str, Parameter(help="ids, as `runs` lists them")],
+    name: Annotated[str | None, Parameter(help="what the run is called; empty: nothing")] = None,
+    tag: Annotated[tuple[str, ...], Parameter(help="a tag to add; again for another")] = (),
+    untag: Annotated[tuple[str, ...], Parameter(help="a tag to take away; again for another")] = (),
+    runs: Runs = "runs",
+    json: Json = None,
+) -> None:
+    """Name runs, or tag them; without either, what they are called."""
+    if not run or (name is not None and len(run) > 1):
+        raise CompressionError("label needs a run; a name is for one, tags are for any number")
+    named = {}
+    for folder in [library.RunFolder.open(runs, each) for each in run]:
+        now = labels.read(folder)
+        tags = [each for each in (*now.tags, *tag) if each.strip() not in {other.strip() for other in untag}]
+        named[folder.id] = labels.labels(now.name if name is None else name, tags)
+    for each, value in named.items():  # once none of them is refused
+        labels.write(library.RunFolder.open(runs, each), value)
+    lines = [f"{each}: {value.name or '–'} [{', '.join(value.tags)}]" for each, value in named.items()]
+    answer([{"run": each, **dataclasses.asdict(value)} for each, value in named.items()], "\n".join(lines), json)
 
 
 def pause(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> int:

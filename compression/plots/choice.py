@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compression.plots import base, theme
+from compression.plots import base, target, theme
 from compression.plots.base import go
 from compression.plots.candidates import CandidatesInfo, Mark
 from compression.plots.layered import LayeredLine, drawn_sizes, line_traces, lowest
@@ -16,12 +16,17 @@ _FAINT, _BESIDE = 0.45, 0.5  # opacity of what is beaten; and of the gallery's r
 
 
 def choice_figure(
-    info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520, layered: Sequence[LayeredLine] = ()
+    info: CandidatesInfo,
+    picked: str = "",
+    other: str = "",
+    height: int = 520,
+    layered: Sequence[LayeredLine] = (),
+    aim: target.Target | None = None,
 ) -> go.Figure:
     """Draw the finished candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers.
 
     Runs still going are measured on other data, their sizes estimated: they are listed below the chart. ``layered``:
-    files whose prefixes are thin lines of points, where the cost is bytes.
+    files whose prefixes are thin lines of points, where the cost is bytes. ``aim``: a target, which a click sets.
     """
     fig = base.figure(height, uirevision=f"choice {info.axis.field}", hovermode="closest", clickmode="event+select")
     fig.update_layout(legend=base.TWO_COLUMNS)
@@ -43,6 +48,8 @@ def choice_figure(
     marker = {"color": look.color, "symbol": look.symbol, "size": 17}
     fig.add_trace(go.Scatter(**stars, mode="markers", name=look.label, marker=marker, **base.STEADY))
     _axes(fig, info, floor, drawn_sizes(shown, floor))
+    if aim is not None:
+        target.draw(fig, aim)
     return fig
 
 

@@ -17,7 +17,7 @@ class FrontRun:
     """What the front needs of one run: its points so far, and baseline and final once they are known.
 
     ``unit`` is what its steps are: ``steps`` of training, or the ``layers`` a method goes through; ``metric`` that of
-    its task; ``shipped``: a run of the gallery.
+    its task; ``shipped``: a run of the gallery; ``recipe`` is the same for runs that differ in their seed alone.
     """
 
     run: str
@@ -29,6 +29,8 @@ class FrontRun:
     unit: str = "steps"
     metric: Metric = ACCURACY
     shipped: bool = False
+    recipe: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,11 @@ from compression.tasks import Metric
 
 if TYPE_CHECKING:
     from compression.plots.candidates import Candidate
+
+
+def recipe(budget: Mapping[str, Any]) -> str:
+    """The same for budgets that differ in their seed alone."""
+    return json.dumps({**budget, "seed": None}, sort_keys=True)
 
 
 def fold(candidates: Sequence[Candidate], field: str) -> list[Candidate]:

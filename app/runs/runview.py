@@ -52,7 +52,7 @@ def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
         galleryview.about(gallery.find(run))
     fronts.section(now, infos, children, sweep)
     if sweep:
-        sweepview.table(children, infos)
+        sweepview.table(run, children, infos)
         return
     unitview.section(now, units)
     pictureview.section(now)

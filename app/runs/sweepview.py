@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import names, nav, plain, state, widgets, words
+from app import names, nav, plain, state, theme, widgets, words
 from app.runs import records, runlog
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
-from compression.tasks import ACCURACY
+from compression.tasks import ACCURACY, Metric
 
 
 def title(run: str, runs: int) -> str:
@@ -75,23 +75,33 @@ def _result(done: dict[str, Any]) -> str:
     return f"{words.size(done['final']['bytes'])}, {words.scored(done)}"
 
 
-def table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
-    """The runs of a sweep, each with its state and its result."""
+def table(run: str, children: Sequence[str], infos: Sequence[RunInfo]) -> None:
+    """The runs of a sweep as rows, each with its state and result; a row opens its run."""
     st.subheader("Runs of this sweep", anchor=False)
     by_id = {info.id: info for info in infos}
-    for run in children:
-        info = by_id.get(run)
-        if info is None:
-            continue
-        with st.container(horizontal=True, vertical_alignment="center"):
-            widgets.state_badge(info.state)
-            if st.button(plain.text(names.request(info.budget)), key=f"open {run}", type="tertiary"):
-                show(run)
-            try:
-                done = runlog.outcome(run)
-            except CompressionError as error:
-                widgets.problem(error)
-                continue
-            if done and done.get("final"):
-                st.caption(_result(done))
-    records.download([run for run in children if run in by_id], "sweep")
+    begun = [child for child in children if child in by_id]
+    if state.get("run") in begun:
+        st.rerun()  # one was picked here
+    listed = [_row(by_id[child]) for child in begun]
+    formats = {"BOPs %": st.column_config.NumberColumn(format="%.2f")}
+    widgets.picker(listed, begun, "", f"runs of {run}", lambda child: state.put("run", child), formats=formats)
+    records.download(begun, "sweep")
+
+
+def _row(info: RunInfo) -> dict[str, Any]:
+    """A run of a sweep in numbers; of one whose files are damaged what is wrong with them."""
+    row = {
+        "state": widgets.state_words(info.state),
+        "method": theme.style(info.method).label,
+        "settings": names.request(info.budget),
+        "seed": info.budget.get("seed"),
+    }
+    try:
+        done = runlog.outcome(info.id)
+    except CompressionError as error:
+        return {**row, "state": str(error)}
+    if not done or not done.get("final"):
+        return row
+    final, metric = done["final"], Metric.from_result(done)
+    score = round(metric.shown(final["score"]), metric.decimals + 1)
+    return {**row, f"test {metric.axis}": score, "bytes": round(final["bytes"]), "BOPs %": 100 * final["rel_bops"]}

@@ -14,6 +14,7 @@ from compression.tasks import Metric
 Record = Mapping[str, Any]
 _RESULTS = (("bytes", "size", words.size), ("macs", "MACs", words.count), ("rel_bops", "BOPs", words.share))
 TICKS = 5
+LABEL_ANGLE = -25  # so that names stand beside each other on a phone
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,13 @@ def parallel_figure(info: ParallelInfo, height: int = 340) -> go.Figure:
         for axis in info.coordinates
     ]
     fig = base.figure(height)
-    fig.update_layout(margin={"l": 60, "r": 60, "t": 48, "b": 24})
+    fig.update_layout(margin={"l": 110, "r": 60, "t": 76, "b": 24})
     line = {"color": list(info.scores), "colorscale": "Viridis", "showscale": False}
     if not info.metric.goodness(1.0) > 0:
         line["reversescale"] = True
     font = {"color": theme.MUTED, "size": 12}
-    fig.add_trace(go.Parcoords(dimensions=dimensions, line=line, labelfont=font, tickfont=font, rangefont=font))
+    fonts = {"labelfont": font, "tickfont": font, "rangefont": font}
+    fig.add_trace(go.Parcoords(dimensions=dimensions, line=line, labelangle=LABEL_ANGLE, **fonts))
     return fig
 
 

@@ -102,6 +102,19 @@ def tab(browser: Browser, phone: bool = False) -> Iterator[Page]:
     assert not broken, "\n".join(broken)
 
 
+def count_clicks(page: Page) -> None:
+    """Count the clicks and presses of a person in this tab from its next address on, over all its pages."""
+    page.add_init_script(
+        "addEventListener('click', event => {"
+        " if (event.isTrusted) sessionStorage.clicks = 1 + Number(sessionStorage.clicks || 0) }, true)"
+    )
+
+
+def clicks(page: Page) -> int:
+    """How many there were; see :func:`count_clicks`."""
+    return int(page.evaluate("Number(sessionStorage.clicks || 0)"))
+
+
 def settled(page: Page, name: str) -> None:
     """Wait for the page's question and for the script to end; no exception box, no error line."""
     page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()

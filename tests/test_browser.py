@@ -14,7 +14,7 @@ from test_compare_page import finished
 from app import nav
 from app.gallery import tour
 from compression.budget import Budget
-from tests.served import follow, settled
+from tests.served import clicks, count_clicks, follow, settled
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -144,11 +144,13 @@ def _watch(page: Page) -> None:
 
 
 def test_a_newcomer_takes_a_gallery_run_home(page: Page, address: str) -> None:
-    """From Start to a finished run in one click, on to Compare and Explain, to a bundle on disk; ."""
+    """From Start to a finished run in one click, on to Compare and Explain, to a bundle on disk in seven."""
+    count_clicks(page)
     page.goto(address)
     settled(page, "start")
     page.get_by_role("link", name="Open run geta").first.click()
     settled(page, "runs")
+    assert clicks(page) == 1
     assert "run=gallery.resnet8-mnist5k.geta" in page.url
     figures = four_figures(page)
     page.get_by_test_id("stMain").get_by_role("link", name="Compare", exact=True).click()
@@ -164,6 +166,7 @@ def test_a_newcomer_takes_a_gallery_run_home(page: Page, address: str) -> None:
     follow(page, "export")
     assert "run=gallery.resnet8-mnist5k.ptq" in page.url
     take_home(page)
+    assert clicks(page) == 7
 
 
 def test_the_tour_is_walked_with_the_keyboard(page: Page, address: str) -> None:

@@ -17,7 +17,7 @@ from app import nav
 from compression import data, zoo
 from compression.budget import Budget
 from compression.data.batches import normalise
-from tests.served import follow, settled, tab
+from tests.served import clicks, count_clicks, follow, settled, tab
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def _nudge(page: Page, label: str) -> None:
 
 @pytest.mark.timeout(600)  # seconds for a machine that is busy with other things
 def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, folder: Path) -> None:
-    """Their files in, a short run of them, its place among others, and a bundle of it out."""
+    """Their files in, a short run of them, its place among others, and a bundle of it out, in eight clicks."""
+    count_clicks(page)
     weights, budget = _own_weights(folder), folder / "mine.json"
     budget.write_text(json.dumps(OWN_BUDGET.to_dict()))
     page.goto(f"{address}/model")
@@ -154,6 +155,7 @@ def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, fo
     page.get_by_test_id("stMain").get_by_role("link", name="Export", exact=True).click()
     settled(page, "export")
     take_home(page)
+    assert clicks(page) == 8
     page.get_by_text("Does it still answer the same?").wait_for()
 
 

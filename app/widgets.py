@@ -55,9 +55,9 @@ def headline(name: str, explanation: str) -> None:
 
 
 def problem(error: Exception) -> None:
-    """An error in one line, without what could be typed on a command line."""
+    """An error as one sentence, without what could be typed on a command line."""
     text = error.what if isinstance(error, CompressionError) else str(error)
-    st.error(plain.text(text), icon=":material/error:")
+    st.error(plain.text(plain.sentence(text)), icon=":material/error:")
 
 
 def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:

@@ -13,7 +13,7 @@ sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.p
 import streamlit as st  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
-from app import nav, options, serving, setup, state, timing, widgets  # noqa: E402
+from app import nav, options, projector, serving, setup, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
 from app.model import firstchoice  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
@@ -30,6 +30,7 @@ def main() -> None:
     widgets.style_page()
     firstchoice.take()
     state.sync()
+    projector.style()
     try:
         with timing.logged(chosen.url_path or "start"):
             tour.draw(chosen.url_path or "start", setup.query)

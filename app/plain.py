@@ -43,6 +43,16 @@ def text(value: object) -> str:
     return _ADDRESS.sub(lambda match: f"{match[0]}{_JOINER}", escaped)
 
 
+def sentence(value: str) -> str:
+    """A line as a sentence: a capital where it begins with a word, a full stop where it ends without a mark.
+
+    A name with a sign or a digit in it (``resnet8``, ``layer1.0``, ``--bits``) stays as it is.
+    """
+    first = value.partition(" ")[0]
+    begun = value[:1].upper() + value[1:] if first.isalpha() and first.islower() else value
+    return begun if not begun or begun.endswith((".", "!", "?", "…", ":")) else f"{begun}."
+
+
 def code(value: object) -> str:
     """A value as inline code in a Markdown text."""
     shown = line(value)

@@ -1,8 +1,8 @@
 """What this tab looks at: kept in the address, so that a link opens the same view.
 
-Model, data, uploaded weights, run, other run, group, tour, and the bits that a run of several is read at. The address
-wins (an empty value: the default); what it does not name comes from this session, so that a change of page loses
-nothing. Drafts that no link needs to carry live in the session alone.
+Model, data, uploaded weights, run, other run, group, tour, the bits that a run of several is read at, and whether text
+is larger. The address wins (an empty value: the default); what it does not name comes from this session, so that a
+change of page loses nothing. Drafts that no link needs to carry live in the session alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import streamlit as st
 
 DEFAULTS = {
-    "model": "resnet8", "data": "mnist5k", "weights": "", "run": "", "other": "", "group": "", "tour": "", "read_at": ""
+    "model": "resnet8", "data": "mnist5k", "weights": "", "run": "", "other": "", "group": "", "tour": "",
+    "read_at": "", "projector": "",
 }  # fmt: skip
 _LONGEST = 300
 

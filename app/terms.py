@@ -15,11 +15,15 @@ _SKIPPED = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|\$[^$]*\$")
 
 @dataclass(frozen=True)
 class Term:
-    """One entry: its ``name``, its explanation in Markdown, and other words for it (the last line, “Also: a, b.”)."""
+    """One entry: its ``name``, its explanation in Markdown, and other words for it (the last line, “Also: a, b.”).
+
+    ``source``: the paper it comes from, or the derivation (a line “Source: …”, see :mod:`lessons.sources`).
+    """
 
     name: str
     explanation: str
     also: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def anchor(self) -> str:
@@ -40,8 +44,10 @@ def terms(markdown: str) -> list[Term]:
 
 def _entry(part: str) -> Term:
     name, _, rest = part.partition("\n")
-    explanation, _, also = rest.partition("\nAlso: ")
-    return Term(name.strip(), explanation.strip(), tuple(also.strip().removesuffix(".").split(", ")) if also else ())
+    body, _, also = rest.partition("\nAlso: ")
+    explanation, _, source = body.partition("\nSource: ")
+    names = tuple(also.strip().removesuffix(".").split(", ")) if also else ()
+    return Term(name.strip(), explanation.strip(), names, source.strip())
 
 
 def everything() -> list[Term]:

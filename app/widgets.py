@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import names, nav, plain, theme
+from app import names, nav, plain, projector, theme
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.plots import base
@@ -55,9 +55,9 @@ def headline(name: str, explanation: str) -> None:
 
 
 def problem(error: Exception) -> None:
-    """An error in one line, without what could be typed on a command line."""
+    """An error as one sentence, without what could be typed on a command line."""
     text = error.what if isinstance(error, CompressionError) else str(error)
-    st.error(plain.text(text), icon=":material/error:")
+    st.error(plain.text(plain.sentence(text)), icon=":material/error:")
 
 
 def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:
@@ -69,7 +69,7 @@ def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any
 
 def plot(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:
     """A figure alone; its page has the table elsewhere."""
-    return st.plotly_chart(plain.figure(fig), key=key, alt=alt, **{"config": base.CONFIG, **options})
+    return st.plotly_chart(projector.figure(plain.figure(fig)), key=key, alt=alt, **{"config": base.CONFIG, **options})
 
 
 def table_of(rows: Rows, key: str, label: str = "Table") -> None:

@@ -16,7 +16,7 @@ from compression.errors import CompressionError
 from lessons.lesson import Lesson
 
 FOLDER = Path(__file__).resolve().parent
-SECTIONS = ("Formula", "Exercise", "Hint", "Answer", "In your run")
+SECTIONS = ("Formula", "Source", "Exercise", "Hint", "Answer", "In your run")
 PLACE = re.compile(r"«(\w+)»")
 
 
@@ -58,6 +58,11 @@ CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.ite
 def page(name: str) -> str:
     """A Markdown file of this folder: ``glossary``, ``teachers``, ``waterline/text``."""
     return (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+
+
+def title(name: str) -> str:
+    """A lesson's title: the first line of its text."""
+    return page(f"{name}/text").partition("\n")[0].removeprefix("# ").strip()
 
 
 def text(name: str) -> dict[str, str]:

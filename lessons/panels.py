@@ -13,7 +13,7 @@ from compression.plots import base, theme
 
 Plain = Mapping[str, Any]
 TITLE_PIXELS, TICK_PIXELS = 66, 36  # between two charts: tick labels, with the upper one's axis title or without
-TOP, BOTTOM = 34, 52
+TOP, BOTTOM = 50, 52
 VIOLET, BROWN = "#7a6fd0", "#a65e2e"
 """A third and a fourth series beside ``theme.ACCENT`` and ``theme.HIGHLIGHT``: no method's colour."""
 _AXIS = {"automargin": True, "zeroline": False}

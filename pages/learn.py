@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import nav, widgets
-from app.learn import glossary, lesson_page
+from app import nav, projector, widgets
+from app.learn import derivations, glossary, lesson_page
 from app.runs import runlog
 from lessons import contents
-from lessons.contents import CONTENTS
-
-
-def table_of_contents(current: int) -> None:
-    """The lessons as a row of pills."""
-    st.session_state["lesson"] = current
-    st.pills(
-        "Lesson",
-        [entry.number for entry in CONTENTS],
-        required=True,
-        key="lesson",
-        wrap=True,
-        format_func={entry.number: f"{entry.number} {entry.short}" for entry in CONTENTS}.__getitem__,
-        on_change=lambda: lesson_page.choose(st.session_state["lesson"]),
-        label_visibility="collapsed",
-    )
 
 
 def page() -> None:
-    """The page from top to bottom."""
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    """The page from top to bottom: one row that leads through it, and the lesson, the glossary or the notes."""
+    bar = st.container(key="learn_bar", horizontal=True, vertical_alignment="center")
+    view = lesson_page.view()
+    with bar:
         st.title(nav.PAGES["learn"].question, anchor=False, width="content")
-        view = lesson_page.view()
+        lesson_page.views(view)
+        steps = st.container(key="lesson_steps", horizontal=True, vertical_alignment="center", gap="small")
+        projector.switch()
     if view == lesson_page.GLOSSARY:
         glossary.draw()
+    elif view == lesson_page.DERIVATIONS:
+        derivations.draw()
     elif view == lesson_page.TEACHERS:
         st.markdown(contents.page("teachers"))
     else:
         entry = lesson_page.named()
         for problem in runlog.known("run"):
             widgets.problem(problem)
-        table_of_contents(entry.number)
+        with steps:
+            lesson_page.steps(entry)
         st.fragment(lesson_page.draw)(entry)
 
 

@@ -103,9 +103,9 @@ def test_the_server_imports_torch_after_the_first_page() -> None:
     [
         ("groups", {"model": "nosuch"}, "not offered here"),
         ("groups", {"model": "/etc/passwd.py:main"}, "not offered here"),
-        ("model", {"model": "torchvision:nosuch", "data": "none"}, "no classifier 'nosuch'"),
+        ("model", {"model": "torchvision:nosuch", "data": "none"}, "o classifier 'nosuch'"),
         ("budget", {"data": "../secrets"}, "not offered here"),
-        ("runs", {"run": "../../etc"}, "no run"),
+        ("runs", {"run": "../../etc"}, "No run"),
     ],
 )
 def test_a_wrong_address_gets_one_line(

@@ -144,7 +144,7 @@ def test_what_a_new_ask_refuses_changes_nothing(open_page: Open, factors: Factor
     app = open_page("budget", budget="")
     app.button_group(key="method").set_value("factors").run()
     app.slider(key="ask rank").set_value(13).run()
-    assert errors(app) == ["rank must be a whole number in 1..64 other than 13, not 13"]
+    assert errors(app) == ["Rank must be a whole number in 1..64 other than 13, not 13."]
     assert app.slider(key="ask rank").value == 8
     assert errors(app.run()) == []
 

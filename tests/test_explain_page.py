@@ -171,7 +171,7 @@ def test_damaged_files_are_reported_in_one_line(open_page: Open, explained_run: 
 
 def test_a_wrong_run_in_the_address_is_reported_and_none_is_picked(open_page: Open, run: RunFolder) -> None:
     app = open_page(run="../../etc")
-    assert errors(app) == ["no run '../../etc'"]
+    assert errors(app) == ["No run '../../etc'."]
     assert app.selectbox(key="explain_run").value == ""
     assert not app.get("plotly_chart")
     app.selectbox(key="explain_run").set_value(run.id).run()

@@ -125,6 +125,16 @@ def test_the_axis_of_results_alone_has_no_empty_half() -> None:
     assert (94 - low) / (high - low) < 0.3
 
 
+@pytest.mark.parametrize("height", [200, 380, 900])
+def test_no_legend_lies_under_the_buttons_of_a_figure(height: int) -> None:
+    """Plotly's buttons take about 24 pixels at the top right; a legend begins below them, wherever it ends."""
+    for legend in ({}, base.TWO_COLUMNS):
+        figure = base.figure(height).update_layout(legend=legend)
+        where = figure.layout.legend
+        assert (where.yref, where.yanchor) == ("container", "top")
+        assert (1 - where.y) * height == pytest.approx(base.BAR)
+
+
 def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
     """Sentences are broken between words, names that have no blanks stay whole, and nothing of a text is lost."""
     texts = ["<b>layer1.0.conv1</b><br>" + "2 of 16 units removed, at 4 bits a weight, " * 5, "x" * 60 + " bits"]

@@ -259,7 +259,7 @@ def gallery_copy(root: Path, run: str) -> export_job.RunFolder:
 def test_an_unknown_run_of_the_gallery_gets_one_line(open_page: Open, name: str, run: str) -> None:
     lines = errors(open_page(name, run=run))
     assert len(lines) == 1
-    assert "no run" in lines[0]
+    assert "No run" in lines[0]
     assert "\n" not in lines[0]
 
 

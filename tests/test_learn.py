@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
+import json
 import re
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -23,7 +25,8 @@ from app.learn import lesson_page
 from app.learn.controls import Field, parse, write
 from app.learn.exercises import ALMOST, RIGHT, WRONG, check, read_number
 from compression.errors import CompressionError
-from lessons import contents
+from compression.plots import fonts
+from lessons import contents, sources
 from lessons.channels.lesson import import_early
 from lessons.contents import CONTENTS, PLACE, Entry
 from lessons.lesson import Lesson, Number, Pick, Slider
@@ -435,3 +438,88 @@ def test_a_control_whose_limits_change_goes_to_the_nearest_value(learn: Open) ->
     assert app.session_state["lesson12_neuron"] == 8
     assert messages(app) == []
     assert app.query_params["neuron"] in ("8", ["8"])
+
+
+CITED = re.compile(r"\b([GOCBS]\d+)\b(?: to ([GOCBS]\d+))?")
+"""Numbers of equations in the derivations: G1, O12 to O15."""
+
+
+def check_source(source: str) -> None:
+    """It links a paper of arXiv or a derivation of the project, and the equations it names are there."""
+    addresses = re.findall(r"\]\(([^)]*)\)", sources.linked(source))
+    assert addresses, source
+    there = sources.derivations()
+    for address in addresses:
+        name = address.removeprefix(sources.VIEW)
+        assert name in there or re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", address), address
+    named = sources.DERIVATION.findall(source)
+    text = "".join(map(sources.derivation, named))
+    equations = [each for pair in CITED.findall(source) for each in pair if each]
+    assert all(f"\\tag{{{each}}}" in text for each in equations), source
+    assert text or not equations, source
+
+
+@EACH
+def test_every_lesson_names_its_source(each: Entry) -> None:
+    source = contents.text(each.name)["Source"]
+    check_source(source)
+    assert set(sources.PAPER.findall(source)) <= set(sources.TITLES)
+
+
+def test_terms_that_come_from_a_paper_name_it() -> None:
+    for term in terms.everything():
+        assert "Source" not in term.explanation
+        if term.source:
+            check_source(term.source)
+        assert term.source or not re.search(r"\b(GETA|OPQ|QASSO|QADG)\b", term.explanation), term.name
+
+
+def test_the_source_stands_beside_the_formula_and_leads_to_the_derivation(learn: Open) -> None:
+    app = learn(lesson="6")
+    (line,) = (element.value for element in app.caption if element.value.startswith("Source: "))
+    assert "[arXiv 2205.11141](https://arxiv.org/abs/2205.11141), section 3.2" in line
+    assert sources.TITLES["2205.11141"] in line
+    assert "[our derivation](learn?view=derivations&derivation=opq), O1 to O5" in line
+    app = learn(view="derivations", derivation="opq")
+    assert any(r"\tag{O5}" in element.value for element in app.markdown)
+    assert messages(app) == []
+    (line,) = messages(learn(view="derivations", derivation="../../etc"))
+    assert "../../etc" in line
+
+
+def test_one_row_leads_through_the_lessons(learn: Open) -> None:
+    app = learn(lesson="1")
+    assert app.button(key="lesson_previous").disabled
+    assert app.selectbox(key="lesson").options[4] == "5. " + contents.text("stages")["Title"]
+    app.button(key="lesson_next").click().run()
+    assert app.subheader[0].value.startswith("2. ")
+    app.selectbox(key="lesson").set_value(16).run()
+    assert app.subheader[0].value.startswith("16. ")
+    assert app.button(key="lesson_next").disabled
+
+
+def test_larger_text_for_a_class_is_kept_in_the_address(learn: Open) -> None:
+    app = learn(lesson="2", projector="1")
+    assert app.toggle(key="projector").value
+    usual, larger = (json.loads(each.get("plotly_chart")[0].proto.spec) for each in (learn(lesson="2"), app))
+    assert larger["layout"]["height"] == pytest.approx(1.3 * usual["layout"]["height"])
+    app.button(key="next").click().run()
+    assert app.query_params["projector"] in ("1", ["1"])
+    assert messages(app) == []
+    app.toggle(key="projector").set_value(False).run()
+    assert "projector" not in app.query_params
+
+
+def test_larger_text_is_that_of_every_part_of_a_figure_and_the_rest_stays() -> None:
+    font = {"size": 10, "color": "#123456"}
+    figure = go.Figure(go.Scatter(x=[1], y=[2], text=["a"], textfont={"size": 8}, marker={"size": 7}))
+    figure.update_layout(height=200, annotations=[{"text": "b", "font": font}], legend={"font": font})
+    larger = fonts.enlarged(figure, 1.5)
+    assert (larger.layout.height, larger.layout.annotations[0].font.size, larger.layout.legend.font.size) == (
+        300,
+        15,
+        15,
+    )
+    assert (larger.data[0].textfont.size, larger.data[0].marker.size, larger.layout.font.size) == (12, 7, None)
+    assert larger.layout.annotations[0].font.color == font["color"]
+    assert figure.layout.annotations[0].font.size == 10, "the figure itself is left as it was"

@@ -67,7 +67,7 @@ def test_an_unknown_run_gets_the_same_line_everywhere_and_no_other_is_shown(
     known = finished(tmp_path / "runs")
     app = open_page(page, run=run)
     (line,) = errors(app)
-    assert line.startswith(f"no run {run!r}")
+    assert line.startswith(f"No run {run!r}")
     assert app.session_state["at_run"] in ("", run)
     if page in ("explain", "export"):
         assert app.selectbox(key=f"{page}_run").value == ""
@@ -91,10 +91,10 @@ def test_a_run_that_is_several_or_not_finished_is_not_replaced(open_page: Open, 
 
 def test_an_unknown_second_run_group_or_weights_are_reported(open_page: Open, tmp_path: Path) -> None:
     finished(tmp_path / "runs")
-    assert errors(open_page("compare", other="zzz")) == ["no run 'zzz'"]
+    assert errors(open_page("compare", other="zzz")) == ["No run 'zzz'."]
     for page in ("groups", "budget"):
         app = open_page(page, group="zzz")
-        assert errors(app) == ["no group 'zzz' in resnet8"]
+        assert errors(app) == ["No group 'zzz' in resnet8."]
         assert app.session_state["at_group"] == ""
     (line,) = errors(open_page("budget", weights="zzz"))
     assert "zzz" in line

@@ -31,7 +31,7 @@ def own(folder: Path, name: str = "mine.py") -> Path:
 def test_data_that_do_not_fit_are_one_line_without_options_and_two_ways_out(open_page: Open, name: str) -> None:
     query = {"model": "torchvision:resnet18", "data": "mnist5k"}
     app = open_page(name, **query)
-    assert errors(app) == ["torchvision:resnet18 takes RGB images (3 channels), not 1"]
+    assert errors(app) == ["torchvision:resnet18 takes RGB images (3 channels), not 1."]
     app.button(key="open torchvision:resnet18 none").click().run()
     assert errors(app) == []
     assert app.query_params["data"] in ("none", ["none"])

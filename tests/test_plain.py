@@ -47,13 +47,21 @@ PARAMETERS = {
     "compare": ("cost", "loss", "layer_measure", "gallery_shown"),
     "explain": ("attribution", "tiles"),
     "export": (),
-    "learn": ("lesson", "view", "term", "sparsity", "bits"),
+    "learn": ("lesson", "view", "term", "derivation", "sparsity", "bits"),
 }  # fmt: skip
-SHARED = ("model", "data", "weights", "run", "other", "group", "tour")
+SHARED = ("model", "data", "weights", "run", "other", "group", "tour", "projector")
 ACTIVE = re.compile(
     r"(?<!\\)\[[^\]]*\]\(\s*[a-z]*:?/*elsewhere|https?://elsewhere|www\.elsewhere|a@elsewhere|(?<!\\)<img"
     r"|:material/home:|:smile:|:red\[|:small\[y|(?<!\\)\$x\^2|(?<!\\)`c`|(?<!\\)\*\*b|(?<!\\)~~d|(?<!\\)&#33;"
 )
+
+
+def test_an_error_is_a_sentence_and_names_stay_as_they_are() -> None:
+    for text in ("no run 'zzz'", "weights of the layer are missing"):
+        assert plain.sentence(text) == f"{text.capitalize()}."
+    for name in ("resnet8 has no data.", "layer1.0 is frozen!", "'a' is no run…", "--bits must be 2 to 16:", "A b?"):
+        assert plain.sentence(name) == name
+    assert plain.sentence("") == ""
 
 
 def marked(app: AppTest) -> list[str]:

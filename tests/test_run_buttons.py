@@ -75,7 +75,7 @@ def test_deleting_takes_the_run_away_and_leaves_the_page_standing(store: Store) 
     assert not deleted.path.exists()
     assert stays.path.exists()
     assert not app.exception
-    assert [str(error.value) for error in app.error] == ["it broke"]  # the other run is open now
+    assert [str(error.value) for error in app.error] == ["It broke."]  # the other run is open now
 
 
 def test_old_runs_are_deleted_together(store: Store) -> None:

@@ -79,7 +79,7 @@ def test_a_run_that_failed_at_once_has_no_empty_charts(open_page: Open, root: Pa
         events.step(1, 0.0, loss=float("nan"))
         events.state("failed", error="the loss is no longer finite")
     app = open_page("runs", run=folder.id)
-    assert errors(app) == ["the loss is no longer finite"]
+    assert errors(app) == ["The loss is no longer finite."]
     assert Counter(caption.value for caption in app.caption).most_common(1)[0][1] == 2, "of accuracy and of loss"
 
 
@@ -95,7 +95,7 @@ def test_bits_of_weights_and_activations_are_told_apart() -> None:
 
 def test_a_link_to_a_run_that_is_gone_says_so_and_leads_to_the_newest(open_page: Open, root: Path) -> None:
     app = open_page("runs", run="geta-gone")
-    assert errors(app) == ["no run 'geta-gone'"], "neither a folder of this machine nor a command"
+    assert errors(app) == ["No run 'geta-gone'."], "neither a folder of this machine nor a command"
     assert "newest" not in [button.key for button in app.button], "there is none to open"
     done = finished(root)
     app = open_page("runs", run="geta-gone")

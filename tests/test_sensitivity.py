@@ -172,10 +172,11 @@ def test_the_map_frames_what_the_rule_takes() -> None:
     assert info.lost[0][-2] == info.lost[1][-2] == pytest.approx(10), "tied layers show their group"
     assert set(info.chosen) == {("a", "3 bits"), ("a", "−50 %"), ("b", "−50 %")}
     figure = sensitivity_figure(info)
-    weak, strong, frames = figure.data[1:]
+    weak, strong = figure.data[1:]
     assert ("3 bits", "a", "0.5") in list(zip(weak.x, weak.y, weak.text, strict=True))
     assert ("2 bits", "a", "40") in list(zip(strong.x, strong.y, strong.text, strict=True))
-    assert len(frames.x) == 3
+    frames = {(shape.x0 + shape.x1, shape.y0 + shape.y1, shape.x1 - shape.x0 < 1) for shape in figure.layout.shapes}
+    assert frames == {(6, 0, True), (12, 0, True), (12, 2, True)}, "around the cell, and not across its number"
 
 
 def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Path) -> None:  # noqa: F811

@@ -16,7 +16,7 @@ from compression.reading import cut
 from lessons.contents import Entry
 from lessons.lesson import Choice, Lesson, Slider
 
-OWN = {"lesson", "view", "term", *state.DEFAULTS}
+OWN = {"lesson", "view", "term", "derivation", *state.DEFAULTS}
 Field = Slider | Choice
 
 

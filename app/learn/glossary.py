@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import plain
 from app.terms import Term, everything
+from lessons import sources
 
 
 def matching(terms: list[Term], search: str) -> list[Term]:
@@ -22,6 +23,12 @@ def linked(text: str) -> str:
     return re.sub(r"\b(Lesson|Lessons) (\d+)\b", r"[\1 \2](learn?lesson=\2)", text)
 
 
+def entry(term: Term) -> str:
+    """What an entry says, and where it comes from (Markdown)."""
+    source = f"\n\n:small[Source: {sources.linked(term.source)}]" if term.source else ""
+    return linked(term.explanation) + source
+
+
 def draw() -> None:
     """A search field and the terms; above them the one that the address names."""
     terms = everything()
@@ -32,7 +39,7 @@ def draw() -> None:
     known = next((term for term in terms if term.anchor == anchor.lower()), None)
     if known is not None and not search:
         with st.container(border=True):
-            st.markdown(f"#### {known.name}\n\n{linked(known.explanation)}")
+            st.markdown(f"#### {known.name}\n\n{entry(known)}")
     elif anchor and known is None:
         st.info(f"The glossary has no “{plain.text(anchor[:60])}”. Here are all its terms.", icon=":material/link:")
     shown = matching(terms, search) if search else terms
@@ -42,4 +49,4 @@ def draw() -> None:
     for column, part in zip(st.columns(2, gap="large"), (shown[:half], shown[half:]), strict=True):
         with column:
             for term in part:
-                st.markdown(f"##### {term.name}\n\n{linked(term.explanation)}")
+                st.markdown(f"##### {term.name}\n\n{entry(term)}")

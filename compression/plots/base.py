@@ -21,6 +21,8 @@ CONFIG: dict[str, Any] = {
 TEMPLATE = "explorer"
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 TWO_COLUMNS = {"entrywidth": 88, "font": {"size": 10}}  # a legend of many methods: two beside each other on a phone
+BAR = 24
+"""Pixels at the top of a figure that its buttons (camera, zoom, …) cover while the pointer is on it: no legend."""
 LETTER_SHARE = 0.018  # of a chart's width that a letter needs on a phone
 TOOLTIP_LETTERS = 44  # a line of a tooltip that a phone shows whole
 STEADY: dict[str, Any] = {"selected": {"marker": {"opacity": 1.0}}, "unselected": {"marker": {"opacity": 1.0}}}
@@ -39,7 +41,7 @@ def _graph_objects() -> Any:
         layout={
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": None},
+            "legend": {"orientation": "h", "x": 0, "title": None},
             "hoverlabel": {"align": "left"},
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.FAINT, "activecolor": theme.MUTED},
             "xaxis": axis,
@@ -73,9 +75,11 @@ class RunStage:
 def figure(height: int, **layout: Any) -> go.Figure:
     """An empty figure of the template; colours of text and grid are left to the page's theme.
 
-    Margins are not in the template, because Streamlit replaces those of templates.
+    Margins are not in the template, because Streamlit replaces those of templates. The plot makes room for the legend.
     """
-    return go.Figure(layout={"template": TEMPLATE, "height": height, "margin": MARGIN, **layout})
+    below_bar = {"yref": "container", "yanchor": "top", "y": 1 - BAR / height}
+    legend = {**below_bar, **layout.pop("legend", {})}
+    return go.Figure(layout={"template": TEMPLATE, "height": height, "margin": MARGIN, "legend": legend, **layout})
 
 
 def scatter(x: Sequence[Any], y: Sequence[Any], mode: str = "markers", **trace: Any) -> go.Scatter:

@@ -106,11 +106,11 @@ def sparsity_info(points: Events, stages: Sequence[base.RunStage], unit: str = S
     return CurvesInfo("sparsity %", " %", _drawn(units, weights), tuple(stages), unit, dashed=True)
 
 
-def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
+def curves_figure(info: CurvesInfo, height: int = 260) -> go.Figure:
     """Draw lines over steps."""
     fig = base.figure(height, uirevision=info.title, hovermode="x unified", showlegend=len(info.curves) > 1)
     base.shade(fig, info.stages)
-    fig.update_layout(legend={"y": 1.1}, margin={"t": 24})
+    fig.update_layout(margin={"t": 24})
     for i, curve in enumerate(info.curves):
         dash = "dot" if info.dashed and i % 2 else "solid"
         fig.add_trace(

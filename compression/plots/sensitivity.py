@@ -85,8 +85,14 @@ def _texts(info: SensitivityInfo, most: float, dark: bool) -> go.Scatter:
     return base.scatter(xs, ys, "text", text=texts, textfont=font)
 
 
+def _frame(info: SensitivityInfo, layer: str, setting: str) -> dict[str, Any]:
+    """The edge of a cell, on axes on which categories are whole numbers."""
+    x, y, line = info.settings.index(setting), info.layers.index(layer), {"color": theme.ACCENT, "width": 2}
+    return {"type": "rect", "x0": x - 0.49, "x1": x + 0.49, "y0": y - 0.46, "y1": y + 0.46, "line": line}
+
+
 def sensitivity_figure(info: SensitivityInfo) -> go.Figure:
-    """Darker is more expensive; a square frames what the rule takes."""
+    """Darker is more expensive; what the rule takes is framed."""
     fig = base.figure(96 + 24 * len(info.layers), uirevision="sensitivity", showlegend=False)
     worst = max((v for row in info.lost for v in row if v is not None), default=0.0)
     most, what = max(1.0, min(worst, WORST)), f"{info.metric.points} of {info.metric.label}"
@@ -101,9 +107,7 @@ def sensitivity_figure(info: SensitivityInfo) -> go.Figure:
     )  # fmt: skip
     if len(info.layers) <= MOST_TEXTS:
         fig.add_traces([_texts(info, most, dark) for dark in (False, True)])
-    frame = {"symbol": "square-open", "size": 19, "color": theme.ACCENT, "line": {"width": 2}}
-    xs, ys = [setting for _, setting in info.chosen], [layer for layer, _ in info.chosen]
-    fig.add_trace(base.scatter(xs, ys, marker=frame))
     fig.update_xaxes(side="top", type="category", showgrid=False)
+    fig.update_layout(shapes=[_frame(info, layer, setting) for layer, setting in info.chosen])
     base.layer_axis(fig)
     return fig

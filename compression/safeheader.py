@@ -45,6 +45,19 @@ def metadata(path: str | Path, what: str) -> dict[str, str]:
     Raises:
         CompressionError: no readable safetensors file, or a header that does not fit the file, by name.
     """
+    return _read(path, what)[0]
+
+
+def shapes(path: str | Path, what: str) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the tensors in a file; their numbers are not read.
+
+    Raises:
+        CompressionError: as :func:`metadata`.
+    """
+    return {name: tuple(tensor["shape"]) for name, tensor in _read(path, what)[1].items()}
+
+
+def _read(path: str | Path, what: str) -> tuple[dict[str, str], dict[str, _Tensor]]:
     with open_regular(path, what) as file:
         start = file.read(_LENGTH)
         length = int.from_bytes(start, "little")
@@ -53,7 +66,7 @@ def metadata(path: str | Path, what: str) -> dict[str, str]:
                 f"{what} {path} cannot be read: its header claims {length:,} bytes, more than the {MOST_HEADER:,} that "
                 "are read"
             )
-        return check(start + file.read(length), os.fstat(file.fileno()).st_size, f"{what} {path}")
+        return _checked(start + file.read(length), os.fstat(file.fileno()).st_size, f"{what} {path}")
 
 
 def check(data: bytes | memoryview, size: int, what: str) -> dict[str, str]:
@@ -62,14 +75,19 @@ def check(data: bytes | memoryview, size: int, what: str) -> dict[str, str]:
     Raises:
         CompressionError: as :func:`metadata`.
     """
+    return _checked(data, size, what)[0]
+
+
+def _checked(data: bytes | memoryview, size: int, what: str) -> tuple[dict[str, str], dict[str, _Tensor]]:
     length = int.from_bytes(data[:_LENGTH], "little")
     if length > min(MOST_HEADER, len(data) - _LENGTH):
         raise CompressionError(f"{what} cannot be read: it ends within its header")
     header = json_object(bytes(data[_LENGTH : _LENGTH + length]), f"the header of {what}")
     texts = typed(_METADATA, header.pop("__metadata__", {}), f"{what}: __metadata__")
-    for name, tensor in typed(_TENSORS, header, what).items():
+    tensors = typed(_TENSORS, header, what)
+    for name, tensor in tensors.items():
         _check_tensor(cut(name), tensor, size - _LENGTH - length, what)
-    return texts
+    return texts, tensors
 
 
 def _check_tensor(name: str, tensor: _Tensor, size: int, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import setup, widgets
-from app.explain import explained, explainview, features_view, own_input, similarity_view
+from app.explain import answers_view, explained, explainview, features_view, own_input, similarity_view
 from app.gallery import gallery, galleryview
 from app.runs import bundles
 from compression.errors import CompressionError
@@ -20,15 +20,19 @@ def page() -> None:
     if chosen is None:
         return
     run, result = chosen
-    if reason := explained.unsuited(run):
+    reason = explained.unsuited(run)
+    if reason and not explained.question(run):
         explainview.no_maps(run, reason)
         return
     if gallery.is_gallery(run) and not gallery.find(run).whole:
-        galleryview.without_model(gallery.find(run), "there is nothing to ask which pixels count", setup.query)
+        galleryview.without_model(gallery.find(run), "there is nothing to ask", setup.query)
         return
     try:
         explained.check(run)
         run_key = explained.key(run)
+        if reason:
+            answers_view.draw(run, run_key, reason)
+            return
         explained.models(run_key)
     except CompressionError as error:
         explainview.cannot(run, error)

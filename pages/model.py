@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.model import catalog, inputsview, networks, opening, ownweights, preview, trainview
+from app.model import catalog, dropped, inputsview, networks, opening, ownweights, preview, trainview
 from app.terms import tip
 from compression.data import PIXEL
 from compression.errors import CompressionError
@@ -42,6 +42,7 @@ def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[st
 
 
 def _model_changed(picked: str) -> None:
+    dropped.forget()
     state.put("model", picked)
     with contextlib.suppress(CompressionError):  # the page itself shows the error of a model that cannot be used
         state.put("data", catalog.fitting_data(picked, state.get("data")))
@@ -128,6 +129,8 @@ def page() -> None:
     """The page from top to bottom."""
     widgets.headline("model", "Pick a network and the data it works on. All other pages follow this choice.")
     pick()
+    if dropped.section():
+        return
     opened = opening.network()
     if opened is None:
         st.caption("Or choose another model or other data above.")

@@ -25,8 +25,9 @@ from compression.cli import main
 from compression.data import Batches
 from compression.data.catalogue import SENTENCE
 from compression.errors import CompressionError
-from compression.explain import pair
+from compression.explain import answering, pair
 from compression.export import export
+from compression.export.source import read as read_source
 from compression.graph import trace
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
@@ -284,10 +285,20 @@ def test_the_model_page_refuses_data_of_the_other_kind(open_page: Callable[..., 
         assert "choose other data" in open_page("model", model=model, data=dataset).error[0].value
 
 
-def test_the_explain_page_says_that_there_are_no_maps(open_page: Callable[..., AppTest], finished: RunFolder) -> None:
+def test_the_explain_page_has_no_maps_and_asks_both_models_about_a_sentence(
+    open_page: Callable[..., AppTest], finished: RunFolder
+) -> None:
     app = open_page("explain", finished.path.parent, run=finished.id)
-    assert [info.value for info in app.info] == [explained.unsuited(finished.id)]
-    assert all(word in app.info[0].value for word in (data.TEXT.many, "sst2"))
+    assert explained.unsuited(finished.id) in [caption.value for caption in app.caption]
+    assert all(word in explained.unsuited(finished.id) for word in (data.TEXT.many, "sst2"))
+    text = "a warm , funny and moving film ."
+    app.text_area(key="own_sentence").set_value(text).run()
+    assert not app.exception and not app.error
+    source = read_source(finished)
+    shares = [model.eval()(encode([text]))[0].softmax(0).max() for model in (source.dense, source.model)]
+    assert all(f"{100 * float(share):.0f} %" in " ".join(each.value for each in app.markdown) for share in shares)
+    with pytest.raises(CompressionError, match="more than"):
+        answering.of_sentence("x" * 2001, answering.answering(finished))
 
 
 def test_real_sentences(shared_data: Path) -> None:

@@ -23,6 +23,7 @@ from compression.plots import tiles
 from compression.runs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from compression.explain.answering import Answering, Whole
     from compression.explain.comparison import Comparison
     from compression.explain.features import Features
     from compression.explain.models import Pair, Scan
@@ -48,8 +49,9 @@ def check(run: str) -> None:
     named = budget.data in datasets.names()
     if named and not datasets.info(budget.data).local:
         raise CompressionError(
-            f"the images of {names.data_label(budget.data)} are not on this machine: any command that uses them, "
-            "such as `python -m compression train`, downloads them; or name their folder in COMPRESSION_DATA"
+            f"the {datasets.kind(budget.data).many} of {names.data_label(budget.data)} are not on this machine: any "
+            "command that uses them, such as `python -m compression train`, downloads them; or name their folder in "
+            "COMPRESSION_DATA"
         )
 
 
@@ -84,6 +86,36 @@ def models(run_key: Key) -> Pair:
     model, need = _need(run_key)
     with st.spinner("Restoring both models…"):
         return live.memory().hold(("models", run_key), model, need, lambda: pair(RunFolder(run_key[0])))
+
+
+def question(run: str) -> str:
+    """Which question suits a run that maps say nothing about: a sentence, a region, or none (empty)."""
+    from compression.explain.answering import offered
+
+    data = runlog.folder(run).budget().data
+    return offered(datasets.kind(data), datasets.task(data))
+
+
+def answering(run_key: Key) -> Answering:
+    """Both models of a run of any task, and the task; shared by all tabs, so nobody may change them.
+
+    Raises:
+        CompressionError: weights or data are missing or damaged.
+    """
+    from compression.explain.answering import answering as restore
+
+    catalog.quiet()
+    model, need = _need(run_key)
+    with st.spinner("Restoring both models…"):
+        return live.memory().hold(("answering", run_key), model, need, lambda: restore(RunFolder(run_key[0])))
+
+
+@st.cache_data(max_entries=16, show_spinner="Asking both models…")
+def whole(run_key: Key, image: int) -> Whole:
+    """What both models make of a picture."""
+    from compression.explain import answering as library
+
+    return library.whole(answering(run_key), image)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

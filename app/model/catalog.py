@@ -117,15 +117,18 @@ def allow(model: str, data: str) -> None:
 def subject(model: str, data: str, weights: str = "") -> ChosenModel:
     """The model at the size of the data: images and classes of the data decide where they are known.
 
-    Uploaded ``weights`` that are not here or do not fit are omitted.
+    Without data, a file that was recognised says the size itself. Uploaded ``weights`` that are not here or do not fit
+    are omitted.
 
     Raises:
         CompressionError: a model or data set not offered here.
     """
     allow(model, data)
     subject = _subject(model, data)
+    if weights and not subject.has_data and (size := weightfiles.size(weights, model)) is not None:
+        subject = dataclasses.replace(subject, input=size[0], classes=size[1])
     given = bool(weights) and weightfiles.fits(weights, subject.model, subject.input, subject.classes)
-    return dataclasses.replace(subject, weights=weights) if given else subject
+    return dataclasses.replace(subject, weights=weights) if given else _subject(model, data)
 
 
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")

@@ -6,6 +6,7 @@ They are stored as safetensors beside the runs, by the digest of what was upload
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from app import live, options
 from app.model import tracing
 from compression import zoo
 from compression.errors import CompressionError
+from compression.reading import Whole, read_object, typed
 from compression.runs.paths import make_folder
-from compression.zoo.content import SAFETENSORS, check_ending
+from compression.zoo.content import PROGRAM, SAFETENSORS, check_ending
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +33,7 @@ RETURNED = "returned-"  # begins the names of copies of what a model's function 
 DIGITS = 16  # of the digest: what an address carries and a file is called
 _NO_PLAIN = "this file cannot be read as plain weights"
 WHOLE = f"{_NO_PLAIN}: it is damaged or holds a whole model; save model.state_dict() and upload that"
+_SUFFIXES = {SAFETENSORS: ".safetensors", PROGRAM: ".pt2"}
 _TOKEN = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 
 
@@ -66,7 +71,7 @@ def keep(content: bytes, model: str, input: tuple[int, ...], classes: int, name:
         folder().parent.mkdir(parents=True, exist_ok=True)
         make_folder(folder())
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
-            file = Path(place) / f"{token}{'.safetensors' if ending == SAFETENSORS else '.pt'}"
+            file = Path(place) / f"{token}{_SUFFIXES.get(ending, '.pt')}"
             file.write_bytes(content)
             module = _check(file, model, input, classes)
             if ending != SAFETENSORS:
@@ -75,6 +80,39 @@ def keep(content: bytes, model: str, input: tuple[int, ...], classes: int, name:
     except OSError as error:
         raise CompressionError(f"the file cannot be stored: {error.strerror or error}") from error
     return token
+
+
+class _Size(TypedDict):
+    """The size that a model has with the weights beside it; this server wrote it."""
+
+    model: str
+    input: list[Whole]
+    classes: Whole
+
+
+_SIZE = TypeAdapter(_Size)
+
+
+def note_size(token: str, model: str, input: tuple[int, ...], classes: int) -> None:
+    """Store at which size a model has these weights, for where no data set says it.
+
+    Raises:
+        CompressionError: the folder cannot be written.
+    """
+    text = json.dumps({"model": model, "input": list(input), "classes": classes})
+    try:
+        (folder() / f"{token}.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CompressionError(f"the file cannot be stored: {error.strerror or error}") from error
+
+
+def size(token: str, model: str) -> tuple[tuple[int, ...], int] | None:
+    """(input, classes) that were stored for this model with these weights; ``None`` where none were."""
+    file = folder() / f"{token}.json"
+    if path(token) is None or not file.is_file():
+        return None
+    stored = typed(_SIZE, read_object(file, "size of weights", 1 << 16), "size of weights")
+    return (tuple(stored["input"]), stored["classes"]) if stored["model"] == model else None
 
 
 def returned(model: str, input: tuple[int, ...], classes: int) -> Path | None:
@@ -129,10 +167,15 @@ def _check(file: Path, model: str, input: tuple[int, ...], classes: int) -> nn.M
         try:
             weights.load(module, file)
         except CompressionError as error:
-            line = str(error).replace(f"weights file {file}", "this file")
-            raise CompressionError(WHOLE if line.startswith(_NO_PLAIN) else line) from error
+            raise plain_problem(error, file) from error
         _finite(module)
     return module
+
+
+def plain_problem(error: CompressionError, file: Path) -> CompressionError:
+    """What is wrong with an uploaded file, without its path on this machine, and what to do about it."""
+    line = str(error).replace(f"weights file {file}", "this file")
+    return CompressionError(WHOLE if line.startswith(_NO_PLAIN) else line)
 
 
 def _finite(module: nn.Module) -> None:

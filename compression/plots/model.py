@@ -58,8 +58,8 @@ def tree_info(layers: Sequence[Mapping[str, Any]], title: str) -> TreeInfo:
 
 
 def tree_figure(info: TreeInfo, area: str = "params", height: int = 420) -> go.Figure:
-    """The treemap; ``area`` is ``params`` or ``macs``, the other one is the colour."""
-    other = "macs" if area == "params" else "params"
+    """The treemap; ``area`` is ``params`` or ``macs``, the other one is the colour, the same one where that is nil."""
+    other = "macs" if area == "params" and info.root.macs else "params"
     fig = base.figure(height)
     fig.add_trace(
         go.Treemap(
@@ -80,7 +80,8 @@ def tree_figure(info: TreeInfo, area: str = "params", height: int = 420) -> go.F
             texttemplate="%{label}<br>%{percentRoot:.1%}",
             hovertext=base.tooltips(
                 [
-                    f"<b>{tile.id or tile.label}</b><br>{tile.params:,} parameters<br>{words.count(tile.macs)} MACs"
+                    f"<b>{tile.id or tile.label}</b><br>{tile.params:,} parameters"
+                    + (f"<br>{words.count(tile.macs)} MACs" if info.root.macs else "")
                     for tile in info.tiles
                 ]
             ),

@@ -62,10 +62,18 @@ class Segmentation(Task):
 
     def _sheet(self, classes: torch.Tensor) -> torch.Tensor:
         """uint8 [height, width, 3]: the shown images in rows of four, tinted by ``classes`` [n, H, W]."""
-        plain = grey(self._images(len(classes)))
-        colours = palette(len(self.data.classes))[classes.clamp(max=len(self.data.classes))]
-        none = (classes == 0).unsqueeze(3) | (classes == IGNORED).unsqueeze(3)
-        return sheet(torch.where(none, plain, (1 - TINT) * plain + TINT * colours).round().to(torch.uint8))
+        return sheet(tinted(self._images(len(classes)), classes, len(self.data.classes)))
+
+
+def tinted(images: torch.Tensor, classes: torch.Tensor, count: int) -> torch.Tensor:
+    """Images uint8 [n, C, H, W], each pixel tinted by its class, int64 [n, H, W] of ``count``: uint8 [n, H, W, 3].
+
+    Class 0 and pixels that do not count stay grey.
+    """
+    plain = grey(images)
+    colours = palette(count)[classes.clamp(max=count)]
+    none = (classes == 0).unsqueeze(3) | (classes == IGNORED).unsqueeze(3)
+    return torch.where(none, plain, (1 - TINT) * plain + TINT * colours).round().to(torch.uint8)
 
 
 class _Overlaps(Scorer):

@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from torch import nn
 from typing_extensions import TypedDict
 
-from compression import safeheader
+from compression import safeheader, safezip
 from compression.errors import CompressionError
 from compression.reading import Flag, Whole, cut, expanded, json_object, typed
+from compression.zoo import program_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "assets" / "weights"
@@ -64,8 +65,8 @@ def find(model: str, data: str, input: tuple[int, ...], classes: int) -> Path | 
 def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
     """Load the weights of a file into ``module`` (in place) and return its provenance (empty when it has none).
 
-    safetensors, and torch files (read with ``weights_only=True``), in which a wrapper key ``state_dict`` and a prefix
-    ``module.`` are accepted.
+    safetensors, torch files (read with ``weights_only=True``), in which a wrapper key ``state_dict`` and a prefix
+    ``module.`` are accepted, and programs of ``torch.export`` (``.pt2``), of which only the weights are read.
 
     Raises:
         CompressionError: no readable file; or naming the first parameter that is missing, unknown or wrong-shaped.
@@ -74,7 +75,7 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CompressionError(f"weights file {path} does not exist")
     is_safe = path.suffix == ".safetensors"
-    given = _read_safetensors(path) if is_safe else _read_torch(path)
+    given = read(path)
     expected = module.state_dict()
     given = {name if name in expected else _inside(name): tensor for name, tensor in given.items()}
     _compare(path, expected, given)
@@ -86,6 +87,18 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
             f"weights file {path}: the model does not take it: {type(error).__name__}: {line}"
         ) from error
     return read_provenance(path) if is_safe else {}
+
+
+def read(path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name, of one of the kinds that :func:`load` takes; its ending says which.
+
+    Raises:
+        CompressionError: no readable file, or something else than plain tensors in it.
+    """
+    path = expanded(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return program_tensors.read(path, "weights file") if path.suffix == ".pt2" else _read_torch(path)
 
 
 def save(module: nn.Module, path: str | Path, provenance: Mapping[str, Any]) -> Path:
@@ -197,12 +210,10 @@ def _check_archive(path: Path) -> None:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 return
-        with zipfile.ZipFile(path) as archive:
-            sizes = {info.filename: info.file_size for info in archive.infolist()}
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise CompressionError(f"weights file {path} cannot be read: {error}") from error
-    pickled = sum(size for name, size in sizes.items() if "/data/" not in name)
-    if sum(sizes.values()) > path.stat().st_size or pickled > MOST_PICKLED:
+    listed = safezip.entries(path, "weights file")
+    if sum(info.file_size for name, info in listed.items() if "/data/" not in name) > MOST_PICKLED:
         raise CompressionError(f"weights file {path} cannot be read as plain weights: it is larger than its tensors")
 
 

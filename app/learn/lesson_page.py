@@ -19,7 +19,7 @@ from lessons.contents import CONTENTS, Entry, fill
 from lessons.lesson import Link, View
 
 LESSONS, GLOSSARY, DERIVATIONS, TEACHERS = "lessons", "glossary", "derivations", "teachers"
-VIEWS = {LESSONS: "Lessons", GLOSSARY: "Glossary", DERIVATIONS: "Derivations", TEACHERS: "For teachers"}
+VIEWS = {LESSONS: "Lessons", GLOSSARY: "Glossary", DERIVATIONS: "Derivations", TEACHERS: "Teachers"}
 TITLE = 60
 """Pixels above the legend for the title of a picture that stands alone."""
 

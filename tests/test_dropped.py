@@ -101,7 +101,7 @@ def test_what_no_model_fits_names_the_nearest_and_what_differs() -> None:
     changed.layer4[0].conv1 = nn.Conv2d(256, 512, 3, bias=False)
     result = recognise(shapes(changed.state_dict()))
     assert isinstance(result, Nearest) and result.model == "torchvision:resnet18"
-    assert "bn1.weight and 3 more" in result.difference
+    assert all(part in result.difference for part in ("bn1.weight", "3 more"))
     assert recognise({"a.weight": (3, 3)}) == Nearest()
 
 
@@ -286,11 +286,11 @@ def test_the_page_opens_the_model_of_a_file_and_shows_what_it_does_not_know(smal
     assert {metric.label: metric.value for metric in app.metric}["Parameters"]
     unknown = save({"encoder.0.weight": torch.zeros(8, 1, 3, 3), "encoder.0.bias": torch.zeros(8)})
     drop(app, "b.safetensors", unknown)
-    assert "no model that is known" in app.info[0].value
+    assert "no model" in app.info[0].value
     assert {metric.label: metric.value for metric in app.metric}["Parameters"] == "80"
     app.button(key="dropped_close").click().run()
     assert not app.exception
-    assert [info.value for info in app.info if "no model that is known" in info.value] == []
+    assert [info.value for info in app.info if "no model" in info.value] == []
     drop(app, "c.pt2", small_program)
     assert "10 classes" in app.success[0].value
     assert (app.session_state["at_model"], app.session_state["at_data"]) == ("resnet8", "mnist5k")

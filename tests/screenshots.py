@@ -1,6 +1,7 @@
-"""The pictures of the README, taken of the real app with the runs it comes with.
+"""Pictures of the real app with the runs it comes with: those of the README, or every page in every look.
 
 python -m tests.screenshots [--only runs,budget]
+python -m tests.screenshots --all FOLDER [--only runs,budget]
 """
 
 from __future__ import annotations
@@ -24,36 +25,57 @@ VIEWS = {
     "budget": ("budget", "budget?method=OPQ"),
     "explain": ("explain", f"explain?run={GETA}"),
 }
-SIZE = {"width": 1440, "height": 900}
+EVERY = {
+    **{name: (name, "" if name == "start" else f"{name}?run={GETA}") for name in nav.PAGES},
+    "learn": ("learn", "learn?lesson=5"),
+}
+DESK, SMALL, PHONE = (1440, 900), (1280, 720), (390, 844)
+LOOKS = {
+    "desk-light": (DESK, "light", ""), "desk-dark": (DESK, "dark", ""), "small-light": (SMALL, "light", ""),
+    "phone-light": (PHONE, "light", ""), "phone-dark": (PHONE, "dark", ""),
+    "projector": (SMALL, "light", "projector=1"),
+}  # fmt: skip
+"""Name → (width and height, colour scheme, what is added to the address)."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Take the pictures named, or all."""
     parser = argparse.ArgumentParser(prog="tests.screenshots", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--only", default="", help=f"of {', '.join(VIEWS)}, separated by commas")
-    selected = [name for name in parser.parse_args(argv).only.split(",") if name] or list(VIEWS)
+    parser.add_argument("--only", default="", help="names of pictures or pages, separated by commas")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="every page in every look, into this folder")
+    requested = parser.parse_args(argv)
+    views = VIEWS if requested.all is None else EVERY
+    selected = [name for name in requested.only.split(",") if name] or list(views)
     with (
         tempfile.TemporaryDirectory() as folder,
         chromium() as browser,
         served(Path(folder) / "runs", Path(folder) / "log.txt") as app,
     ):
         for name in selected:
-            take(browser, app.address, name)
+            if requested.all is None:
+                take(browser, f"{app.address}/{views[name][1]}", views[name][0], FOLDER / f"{name}.png")
+                continue
+            for look, (size, scheme, more) in LOOKS.items():
+                query = views[name][1]
+                address = f"{app.address}/{query}{('&' if '?' in query else '?') if more else ''}{more}"
+                take(browser, address, views[name][0], requested.all / f"{name}-{look}.png", size, scheme)
     return 0
 
 
-def take(browser: Browser, address: str, name: str) -> None:
+def take(
+    browser: Browser, address: str, name: str, file: Path, size: tuple[int, int] = DESK, scheme: str = "light"
+) -> None:
     """One picture, once the page is whole."""
-    page_name, query = VIEWS[name]
-    page = browser.new_page(viewport=SIZE, color_scheme="light")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    width, height = size
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
     page.set_default_timeout(120_000)
-    page.goto(f"{address}/{query}")
-    settled(page, page_name)
-    page.locator(".js-plotly-plot").first.wait_for()
-    page.wait_for_timeout(2000)  # charts fade in
-    page.screenshot(path=FOLDER / f"{name}.png", animations="disabled", timeout=120_000)
+    page.goto(address)
+    settled(page, name)
+    page.wait_for_timeout(3000)  # charts arrive and fade in
+    page.screenshot(path=file, animations="disabled", timeout=120_000)
     page.close()
-    print(f"{name}: {(FOLDER / f'{name}.png').stat().st_size // 1000} kB")
+    print(f"{file.name}: {file.stat().st_size // 1000} kB", flush=True)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,12 @@ def tab(browser: Browser, phone: bool = False) -> Iterator[Page]:
 
 
 def count_clicks(page: Page) -> None:
-    """Count the clicks and presses of a person in this tab from its next address on, over all its pages."""
+    """Count how often a person presses the pointer in this tab, from its next address on, over all its pages.
+
+    Charts take a press and leave no click.
+    """
     page.add_init_script(
-        "addEventListener('click', event => {"
+        "addEventListener('pointerdown', event => {"
         " if (event.isTrusted) sessionStorage.clicks = 1 + Number(sessionStorage.clicks || 0) }, true)"
     )
 

@@ -126,7 +126,8 @@ def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, fo
     page.goto(f"{address}/model")
     settled(page, "model")
     page.get_by_text("Weights of your own").click()
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(weights)
+    own = page.get_by_role("region", name="Trained weights of")
+    own.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(weights)
     page.get_by_text("All pages and new runs use the weights you uploaded").wait_for()
     settled(page, "model")
     token = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]

@@ -46,10 +46,11 @@ def text(value: object) -> str:
 def sentence(value: str) -> str:
     """A line as a sentence: a capital where it begins with a word, a full stop where it ends without a mark.
 
-    A name with a sign or a digit in it (``resnet8``, ``layer1.0``, ``--bits``) stays as it is.
+    A name with a sign or a digit in it (``resnet8``, ``--bits``), or without a vowel (``lr``), stays as it is.
     """
     first = value.partition(" ")[0]
-    begun = value[:1].upper() + value[1:] if first.isalpha() and first.islower() else value
+    word = first.isalpha() and first.islower() and set(first) & set("aeiouy")
+    begun = value[:1].upper() + value[1:] if word else value
     return begun if not begun or begun.endswith((".", "!", "?", "…", ":")) else f"{begun}."
 
 

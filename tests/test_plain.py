@@ -59,7 +59,14 @@ ACTIVE = re.compile(
 def test_an_error_is_a_sentence_and_names_stay_as_they_are() -> None:
     for text in ("no run 'zzz'", "weights of the layer are missing"):
         assert plain.sentence(text) == f"{text.capitalize()}."
-    for name in ("resnet8 has no data.", "layer1.0 is frozen!", "'a' is no run…", "--bits must be 2 to 16:", "A b?"):
+    for name in (
+        "lr must be above 0.",
+        "resnet8 has no data.",
+        "layer1.0 is frozen!",
+        "'a' is no run…",
+        "--bits must be 2 to 16:",
+        "A b?",
+    ):
         assert plain.sentence(name) == name
     assert plain.sentence("") == ""
 

@@ -90,6 +90,18 @@ def test_the_way_keeps_its_traces_while_the_run_grows() -> None:
     assert line.y0 == line.y1 == 93
 
 
+def test_the_ways_of_several_runs_are_one_trace_a_method_with_a_gap_between_runs() -> None:
+    other = dataclasses.replace(RUNS[0], run="d", method="opq", points=RUNS[0].points[:1])
+    info = way.way_info([RUNS[0], other, dataclasses.replace(RUNS[0], run="e")])
+    assert [len(trail) for trail in info.trails] == [3, 1, 3]
+    first, best, last, second, *_ = way.way_figure(info).data
+    sizes = [point["bytes"] for point in RUNS[0].points]
+    assert (list(first.x), list(second.x)) == ([*sizes, None, *sizes], sizes[:1])
+    assert first.y[3] is None and first.hovertext[3] == ""
+    assert list(last.x) == [sizes[-1]] * 2, "where either run is"
+    assert (first.showlegend, best.name) == (False, theme.style("geta").label)
+
+
 def test_results_do_not_change_while_a_run_is_on_its_way() -> None:
     short = [dataclasses.replace(RUNS[0], points=RUNS[0].points[:1]), *RUNS[1:]]
     figures = [front.front_figure(front_data.front_info(runs, ["a"])).to_json() for runs in (short, RUNS)]

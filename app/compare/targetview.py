@@ -64,7 +64,8 @@ def section(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, ai
         subject = catalog.of_budget(budget)
         path = catalog.weights_file(subject)
         with st.spinner("Working out a budget for each method…"):
-            offers = _offers(json.dumps(budget.to_dict(), sort_keys=True), aim.bytes, subject, path)
+            changed = path.stat().st_mtime if path else 0.0
+            offers = _offers(json.dumps(budget.to_dict(), sort_keys=True), aim.bytes, subject, path, changed)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -164,7 +165,9 @@ def _base(compared: finals.ComparedRuns, picked: str) -> Budget:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _offers(budget: str, size: float, _subject: catalog.ChosenModel, path: Path | None) -> list[match.Offer]:
-    """The budget of every method at a size; ``budget`` as JSON, which is what it is remembered by."""
+def _offers(
+    budget: str, size: float, _subject: catalog.ChosenModel, path: Path | None, changed: float
+) -> list[match.Offer]:
+    """The budget of every method at a size, remembered by ``budget`` (JSON) and when the weights ``changed``."""
     subject = live_forecast.LiveSubject(_subject, path)
     return match.offers(subject, Budget.from_dict(json.loads(budget)), "bytes", size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import streamlit as st
 
@@ -9,6 +11,7 @@ from app import nav, plain, widgets
 from app.explain import explained
 from compression.errors import CompressionError
 from compression.explain import answering
+from compression.explain.own_image import OwnAnswers
 from compression.plots import answers
 
 SHOWN_SIDE = 320  # pixels of a screen that a region is enlarged to, in whole steps
@@ -45,18 +48,22 @@ def _sentence(both: answering.Answering) -> None:
         except CompressionError as error:
             widgets.problem(error)
             return
-        classes = both.task.data.classes
-        before, after = (plain.text(classes[place]) for place in given.classes)
-        sure = [f"{100 * max(shares):.0f} %" for shares in (given.dense, given.small)]
-        if before == after:
-            st.markdown(f"Both say **{before}**: the original with {sure[0]}, the compressed model with {sure[1]}.")
-        else:
-            st.markdown(
-                f":material/swap_horiz: The original says **{before}** ({sure[0]}), the compressed model **{after}** "
-                f"({sure[1]})."
-            )
-        info = answers.answers_info(classes, given.dense, given.small)
-        widgets.chart(answers.answers_figure(info), "sentence_answers", info.rows, info.sentence)
+        side_by_side(given, both.task.data.classes, "sentence_answers")
+
+
+def side_by_side(given: OwnAnswers, classes: Sequence[str], key: str) -> None:
+    """What both models say, in a sentence and as probabilities of the classes."""
+    before, after = (plain.text(classes[place]) for place in given.classes)
+    sure = [f"{100 * max(shares):.0f} %" for shares in (given.dense, given.small)]
+    if before == after:
+        st.markdown(f"Both say **{before}**: the original with {sure[0]}, the compressed model with {sure[1]}.")
+    else:
+        st.markdown(
+            f":material/swap_horiz: The original says **{before}** ({sure[0]}), the compressed model **{after}** "
+            f"({sure[1]})."
+        )
+    info = answers.answers_info(classes, given.dense, given.small)
+    widgets.chart(answers.answers_figure(info), key, info.rows, info.sentence)
 
 
 def _region(run_key: explained.Key, both: answering.Answering) -> None:

@@ -5,8 +5,8 @@ Light methods are computed here, on a few images and one thread; what takes long
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Maps = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 Key = tuple[str, int]  # a run's folder, and when its packed weights were written
 
 
@@ -82,10 +83,7 @@ def models(run_key: Key) -> Pair:
     """
     from compression.explain import pair
 
-    catalog.quiet()
-    model, need = _need(run_key)
-    with st.spinner("Restoring both models…"):
-        return live.memory().hold(("models", run_key), model, need, lambda: pair(RunFolder(run_key[0])))
+    return _restored("models", run_key, pair)
 
 
 def question(run: str) -> str:
@@ -104,10 +102,14 @@ def answering(run_key: Key) -> Answering:
     """
     from compression.explain.answering import answering as restore
 
+    return _restored("answering", run_key, restore)
+
+
+def _restored(kind: str, run_key: Key, restore: Callable[[RunFolder], T]) -> T:
     catalog.quiet()
     model, need = _need(run_key)
     with st.spinner("Restoring both models…"):
-        return live.memory().hold(("answering", run_key), model, need, lambda: restore(RunFolder(run_key[0])))
+        return live.memory().hold((kind, run_key), model, need, lambda: restore(RunFolder(run_key[0])))
 
 
 @st.cache_data(max_entries=16, show_spinner="Asking both models…")

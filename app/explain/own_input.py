@@ -11,12 +11,12 @@ import numpy as np
 import streamlit as st
 from PIL import Image, UnidentifiedImageError
 
-from app import plain, widgets
-from app.explain import explained, explainwords
+from app import widgets
+from app.explain import answers_view, explained, explainwords
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.explain import METHODS, own_image
-from compression.plots import answers, tiles
+from compression.plots import tiles
 
 DRAW, FILE, CAMERA, TEST = "Draw", "Picture file", "Camera", "A test image that flips"
 PICTURES = ["png", "jpg", "jpeg", "webp", "bmp"]
@@ -48,7 +48,7 @@ def draw(run_key: explained.Key, method: str, macs: float) -> own_image.Pixels |
     with left:
         pixels = _flip(pixels, run_key)
     with right:
-        _answers(pixels, run_key)
+        answers_view.side_by_side(own_image.answers(pixels, both), both.data.classes, "own_answers")
     _maps(pixels, run_key, method, macs)
     return pixels
 
@@ -125,22 +125,6 @@ def _flip(pixels: own_image.Pixels, run_key: explained.Key) -> own_image.Pixels:
 
 def _way(by: int, forth: str, back: str) -> str:
     return f"{abs(by)} pixel{'' if abs(by) == 1 else 's'} {forth if by >= 0 else back}"
-
-
-def _answers(pixels: own_image.Pixels, run_key: explained.Key) -> None:
-    both = explained.models(run_key)
-    given = own_image.answers(pixels, both)
-    before, after = (plain.text(both.data.classes[place]) for place in given.classes)
-    sure = [f"{100 * max(shares):.0f} %" for shares in (given.dense, given.small)]
-    if before == after:
-        st.markdown(f"Both say **{before}**: the original with {sure[0]}, the compressed model with {sure[1]}.")
-    else:
-        st.markdown(
-            f":material/swap_horiz: The original says **{before}** ({sure[0]}), the compressed model **{after}** "
-            f"({sure[1]})."
-        )
-    info = answers.answers_info(both.data.classes, given.dense, given.small)
-    widgets.chart(answers.answers_figure(info), "own_answers", info.rows, info.sentence)
 
 
 def _maps(pixels: own_image.Pixels, run_key: explained.Key, method: str, macs: float) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from compression.front import Place, hypervolume
+from compression.front import Place, front, hypervolume
 from compression.plots import base, seeds, theme
 from compression.plots.axes import AXES, PointDict, drawable
 from compression.plots.base import go
@@ -58,10 +58,13 @@ def standings(runs: Sequence[FrontRun]) -> list[Standing]:
 
 def halvings(points: Iterable[PointDict], dense: PointDict, metric: Metric) -> float:
     """How many halvings of size without loss some points are worth together, against the dense model."""
-    good = metric.goodness(dense["score"])
+    return _halvings([_place(point, metric) for point in points], dense, metric)
+
+
+def _halvings(places: Sequence[Place], dense: PointDict, metric: Metric) -> float:
+    cost, good = _place(dense, metric)
     depth = DEPTH * metric.span(dense["score"])
-    places = [_place(point, metric) for point in points]
-    return hypervolume(places, (math.log2(dense["bytes"]), good - depth)) / depth
+    return hypervolume(places, (cost, good - depth)) / depth
 
 
 def rows(listed: Sequence[Standing], metric: Metric) -> list[dict[str, Any]]:
@@ -117,14 +120,15 @@ def growths(runs: Sequence[FrontRun]) -> list[Growth]:
 
 def _growth(method: str, seed: int, runs: Sequence[FrontRun], dense: PointDict) -> Growth:
     """One run after the other, as if each had waited for the one before."""
-    reached: list[PointDict] = []
+    reached: list[Place] = []
     seconds, area, offset = [], [], 0.0
     for run in runs:
         usable = [point for point in run.points if drawable(point, AXES["bytes"])]
         for point, since in zip(usable, _worked([run.baseline or usable[0], *usable]) if usable else (), strict=True):
-            reached.append(point)
+            reached.append(_place(point, run.metric))
+            reached = [reached[index] for index in front(reached)]  # few, however many points there are
             seconds.append(offset + since)
-            area.append(halvings(reached, dense, run.metric))
+            area.append(_halvings(reached, dense, run.metric))
         offset += _seconds(run)
     return Growth(method, seed, tuple(seconds), tuple(area))
 

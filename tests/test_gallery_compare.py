@@ -15,7 +15,7 @@ from compression import methods
 from compression.budget import Budget
 
 GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
-KINDS = ("ablation", "methods", "proof")
+KINDS = ("ablation", "methods", "proof", "long")
 PLANS = [path for kind in KINDS for path in sorted(GALLERY.glob(f"*/{kind}.json"))]
 ROWS = [path for kind in KINDS for path in sorted(GALLERY.glob(f"*/{kind}.jsonl"))]
 
@@ -127,7 +127,8 @@ def test_every_budget_of_a_plan_can_be_read(compare: ModuleType, path: Path) -> 
 @pytest.mark.parametrize("path", ROWS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_rows_say_where_they_come_from(compare: ModuleType, path: Path) -> None:
     for row in compare.Results(path).rows:
-        assert {*compare.FIGURES, "data", "epochs", "seed", "commit", "processor", "dense", "start"} <= row.keys()
+        assert {"accuracy", "data", "epochs", "seed", "commit", "processor", "start"} <= row.keys()
+        assert {*compare.FIGURES, "dense"} <= row.keys() or row["method"] == compare.DENSE
         assert "/" not in str(row["budget"].get("weights", ""))
 
 
@@ -153,3 +154,22 @@ def test_the_setting_of_an_earlier_seed_is_tried_first(compare: ModuleType, tmp_
     assert computed == [second["budget"]], "one whole run, and nothing else"
     far = GOAL | {"nominal_bytes": 900.0}
     assert abs(compare.matched(results, "w4", budget, 2, far, MATCH)["nominal_bytes"] / 900 - 1) <= compare.CLOSE
+
+
+def test_the_dense_model_is_trained_as_long_with_the_same_batches(compare: ModuleType, tmp_path: Path) -> None:
+    """Really: ResNet-8 on digits, from the weights that ship, for a few steps; once, also when asked for again."""
+    collection, weights = tmp_path / "digits", GALLERY.parent / "weights" / "resnet8-mnist5k.safetensors"
+    collection.mkdir()
+    training = {"model": "resnet8", "data": "mnist5k", "epochs": 0.1, "batch_size": 64, "lr": 0.01, "precision": "fp32"}
+    budget = {**training, "method": "ptq", "weight_bits": 8, "lr": 0.01}
+    (collection / "long.json").write_text(json.dumps({"budget": budget, "changes": {"w8": {}}}), encoding="utf-8")
+    for _ in range(2):
+        compare.changed("long", collection, weights, [], [0])
+    dense, rounded = (json.loads(line) for line in (collection / "long.jsonl").read_text().splitlines())
+    assert (dense["name"], dense["budget"], rounded["name"]) == ("dense", {"method": "dense", **training}, "w8")
+    assert dense["start"] == rounded["start"]
+    assert (dense["data"], dense["epochs"]) == (rounded["data"], 0.1)
+    assert dense["accuracy"] == pytest.approx(rounded["dense"]["accuracy"], abs=0.02), "both on the test split"
+    first, second = compare.table([dense, rounded]).splitlines()[2:]
+    assert first.endswith("| – | – | – |"), "nothing is compressed"
+    assert "–" not in second

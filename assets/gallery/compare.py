@@ -1,11 +1,12 @@
-"""Compare on equal terms: what one change buys (ablation), what methods reach with the same training (methods), and
-joint against one after the other (proof).
+"""Compare on equal terms: what one change buys (ablation), what methods reach with the same training (methods), joint
+against one after the other (proof), and long runs beside the dense model trained as long (long).
 
 ::
 
     python assets/gallery/compare.py ablation resnet8-fashion_mnist --seeds 0,1,2 [--weights FILE] [--only uniform,tied]
     python assets/gallery/compare.py methods resnet8-fashion_mnist --seeds 0 [--only uniq-w4,bsq-b4]
     python assets/gallery/compare.py proof resnet8-fashion_mnist --seeds 0,1,2 [--weights FILE] [--only w4-m45]
+    python assets/gallery/compare.py long resnet20-cifar10jpeg --weights FILE
     python assets/gallery/compare.py table resnet8-fashion_mnist proof           # what is there, as Markdown
 
 A collection's ``ablation.json`` has a budget and the changes to it that are tried one at a time; so has its
@@ -19,8 +20,13 @@ came of it: the same bits, the MACs that it reached, and the bytes that it reach
 setting that ``terms.json`` names (how strongly a unit's saliency is set against its cost; the share of zeros where
 single weights are pruned). The setting of an earlier seed is tried first; else it is looked for in runs of a few steps
 (``glance``), which cost seconds. Where no setting comes close, the nearest run stays in the table with its difference.
-Every run is one line of ``ablation.jsonl``, ``methods.jsonl`` or ``proof.jsonl``; lines that are there are not computed
-again, as long as the budget and the weights are the same.
+
+``long.json`` has a budget and what its runs change, as ``ablation.json`` has; before them the dense model that they
+start from is trained on for as many epochs with the same batches and rate, by labels alone.
+
+Every run is one line of ``ablation.jsonl``, ``methods.jsonl``, ``proof.jsonl`` or ``long.jsonl``; lines that are there
+are not computed again, as long as the budget and the weights are the same. Runs compute on the device that
+``COMPRESSION_DEVICE`` names, else on the first GPU.
 """
 
 from __future__ import annotations
@@ -45,6 +51,8 @@ sys.path[:] = dict.fromkeys([str(HOME), str(ROOT), *sys.path])
 
 from make import FIGURES, commit, dense, processor  # noqa: E402
 
+from compression.devices import CPU  # noqa: E402
+
 Json = dict[str, Any]
 CLOSE = 0.02  # equal means: within this share
 TRIES = 4
@@ -52,7 +60,10 @@ KINDS = {
     "ablation": "what single changes buy",
     "methods": "trained methods with the same training",
     "proof": "methods at equal bits, MACs and bytes",
+    "long": "runs of many epochs, and the dense model trained as long",
 }
+DENSE = "dense"
+TRAINING = ("model", "data", "epochs", "batch_size", "lr", "precision")
 
 
 def merged(*parts: Json) -> Json:
@@ -80,12 +91,12 @@ class Results:
         self.rows: list[Json] = [json.loads(line) for line in lines]
 
     def run(self, name: str, budget: Json, seed: int) -> Json:
-        """The row of this run, from the file or computed now."""
+        """The row of this run, from the file or computed now; the method ``dense`` trains and compresses nothing."""
         for row in self.rows:
             if (row["name"], row["seed"], row["budget"], row["start"]) == (name, seed, budget, self.start):
                 return row
         what = {"name": name, "method": budget["method"], "seed": seed, "budget": budget, "start": self.start}
-        row = {**what, **self.compute(budget, seed)}
+        row = {**what, **(self.train(budget, seed) if budget["method"] == DENSE else self.compute(budget, seed))}
         self.rows.append(row)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -115,8 +126,35 @@ class Results:
             "epochs": budget["epochs"],
             "seconds": round(result["seconds"]),
             "commit": commit(),
-            "processor": processor(),
+            "processor": _processor(result.get("device", CPU)),
         }
+
+    def train(self, budget: Json, seed: int) -> Json:
+        """Figures of the dense model trained on from its weights, by labels alone."""
+        from compression import devices
+        from compression.budget import Budget
+        from compression.runs.prepare import Workbench
+        from compression.training.dense import train_dense
+
+        chosen = Budget.from_dict({**budget, "method": "magnitude", "weights": str(self.weights), "seed": seed})
+        setup = Workbench().prepare(chosen, device=devices.choose()).setup(chosen)
+        settings = {name: budget[name] for name in TRAINING[3:]}
+        result = train_dense(setup.model, setup.task, budget["epochs"], seed, **settings)
+        device = devices.label(devices.device_of(setup.model))
+        return {
+            "validation": result.validation.score,
+            "accuracy": result.test.score,
+            "data": setup.data.label,
+            "epochs": budget["epochs"],
+            "seconds": round(result.seconds),
+            "commit": commit(),
+            "processor": _processor(device),
+        }
+
+
+def _processor(device: str) -> str:
+    """Where a result was computed, by the hardware's name."""
+    return processor() if device == CPU else device
 
 
 def _precision(row: Json) -> Json:
@@ -127,6 +165,9 @@ def _precision(row: Json) -> Json:
 def changed(kind: str, collection: Path, weights: Path, only: list[str], seeds: list[int]) -> None:
     """Run the budget of ``KIND.json`` with each of its changes, and every seed of one change before the next."""
     plan, results = read(collection / f"{kind}.json"), Results(collection / f"{kind}.jsonl", weights)
+    if kind == "long" and not only:
+        for seed in seeds:
+            results.run(DENSE, {"method": DENSE, **{name: plan["budget"][name] for name in TRAINING}}, seed)
     for name, change in plan["changes"].items():
         for seed in seeds if not only or name in only else ():
             results.run(name, merged(plan["budget"], change), seed)
@@ -226,8 +267,11 @@ def setting(match: Json, value: float) -> Json:
 
 def describe(row: Json) -> str:
     """One line of a run's figures."""
+    score = f"{row['name']} {row['method']} seed {row['seed']}: {100 * row['accuracy']:.2f} % on test"
+    if row["method"] == DENSE:
+        return f"{score}, {row['seconds']} s"
     return (
-        f"{row['name']} {row['method']} seed {row['seed']}: {100 * row['accuracy']:.2f} % on test, "
+        f"{score}, "
         f"{100 * row['rel_bops']:.2f} % BOPs, {row['nominal_bytes']:,.0f} nominal and {row['bytes']:,} packed bytes, "
         f"{row['seconds']} s"
     )
@@ -272,13 +316,16 @@ def nearest(rows: list[Json]) -> Iterator[Json]:
     for row in rows:
         tries[row["name"], row["method"], row["seed"]].append(row)
     for (name, _, seed), of_method in tries.items():
+        if len(of_method) == 1:
+            yield of_method[0]
+            continue
         goal = next(row for row in rows if (row["name"], row["seed"]) == (name, seed))
         figure = terms.get(of_method[0]["method"], {}).get("match", {}).get("bytes", "nominal_bytes")
         yield min(of_method, key=lambda row: abs(row[figure] / goal[figure] - 1))
 
 
 def _mean(rows: list[Json], key: str, factor: float, digits: int) -> str:
-    values = [factor * row[key] for row in rows if row[key] is not None]
+    values = [factor * row[key] for row in rows if row.get(key) is not None]
     if not values:
         return "–"
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and key == "accuracy" else ""

@@ -176,8 +176,14 @@ def _required(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (("compression", "lessons", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
-        (("tests",), ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt", "requirements-bench.txt")),
+        (
+            ("compression", "lessons", "app", "pages"),
+            ("requirements.txt", "requirements-ray.txt", "requirements-track.txt"),
+        ),
+        (
+            ("tests",),
+            tuple(f"requirements{name}.txt" for name in ("", "-dev", "-ray", "-track", "-bench")),
+        ),
     ],
 )
 def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files: tuple[str, ...]) -> None:

@@ -37,6 +37,7 @@ COMMANDS = {
     "resume": ("runs:resume", "continue a run that was paused, cancelled, failed or lost"),
     "cancel": ("runs:cancel", "stop a run or a sweep"),
     "delete": ("runs:delete", "delete runs with everything they wrote"),
+    "track": ("track:track", "hand runs over to TensorBoard or MLflow, and follow those that go on"),
     "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
 }
 """Command → its function in this package, which is imported when the command is used, and what it is for."""

@@ -38,6 +38,7 @@ COMMANDS = {
     "cancel": ("runs:cancel", "stop a run or a sweep"),
     "delete": ("runs:delete", "delete runs with everything they wrote"),
     "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
+    "report": ("report:report", "runs as one HTML file: front, layers, bytes, budget, provenance; opens anywhere"),
 }
 """Command → its function in this package, which is imported when the command is used, and what it is for."""
 

@@ -8,12 +8,13 @@
 import { html, svg } from "./front.js";
 
 const ROW = 22, DENSE = 16, BAR = 8;
-const ROOM = 0.78; // of the width for the longest bar: its text stands beside it
+const LETTER = 6.4; // pixels of a letter of the texts, which stand to the right of the bars
 
 export function bars(rows, { color, dense = "#8a919c" }) {
   const most = Math.max(...rows.flatMap((row) => [row.value, row.before ?? 0, row.diamond ?? 0]), 0) || 1;
-  const share = (value) => `${((100 * ROOM * value) / most).toFixed(3)}%`;
+  const share = (value) => `${((100 * value) / most).toFixed(3)}%`;
   const list = html("div", { class: "bars" });
+  list.style.paddingRight = `${12 + LETTER * Math.max(...rows.map((row) => row.text.length), 0)}px`;
   for (const row of rows) {
     const picture = svg("svg", { height: ROW, role: "img", "aria-label": `${row.label}: ${row.hover}` });
     picture.append(svg("title", {}, row.hover));

@@ -65,7 +65,8 @@ function layerPart(run) {
   const title = html("p", { class: "caption" });
   const look = { color: run.method.color };
   const show = (at) => {
-    title.textContent = `${layers.measures[at].title}. Pale: dense, fp32; in it, the compressed layer.`;
+    const measured = layers.measures[at].title;
+    title.textContent = `${measured[0].toUpperCase()}${measured.slice(1)}. Pale: dense, fp32; in it, the compressed layer.`;
     place.replaceChildren(bars(layers.measures[at].rows, look));
   };
   show(0);

@@ -156,13 +156,13 @@ def test_runs_that_cannot_be_reported_are_named_inside(tmp_path: Path, capsys: p
     damaged, torn = finished(root), finished(root)
     RunFolder.open(root, damaged).result_path.write_text('{"status": "done"}')
     (RunFolder.open(root, torn).bundle / "weights.packed").write_bytes(b"torn")
-    out, gone = tmp_path / "report.html", "gallery.none.such"
-    named = [good, going, failed, damaged, torn, "nosuch", gone]
+    out, unknown = tmp_path / "report.html", "gallery.none.such"
+    named = [good, going, failed, damaged, torn, "nosuch", unknown]
     assert main(["report", *named, "--runs", str(root), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0
     text = out.read_text()
     value = data_of(text)
     reasons = {each["run"]: each["problem"] for each in value["missing"]}
-    assert set(reasons) == {going, failed, damaged, "nosuch", gone}
+    assert set(reasons) == {going, failed, damaged, "nosuch", unknown}
     assert "90.0 %" in reasons[going] and "training diverged" in reasons[failed]
     assert [run["id"] for run in value["subjects"][0]["runs"]] == [good, torn]
     assert value["subjects"][0]["runs"][1]["layers"]["problem"]

@@ -180,7 +180,29 @@ def test_a_report_of_nothing_opens_too() -> None:
 def test_nothing_named_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["report"]) == 2
     assert main(["report", "nosuch", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.count("error: ") == 2
+    assert main(["report", "nosuch", "--out", "-", "--json", "-"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 3
+
+
+def test_standard_output_is_the_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(tmp_path)
+    assert main(["report", run, "--runs", str(tmp_path), "--out", "-"]) == 0
+    assert capsys.readouterr().out == document(report(collect([run], tmp_path))) + "\n"
+
+
+def test_one_run_at_several_widths_is_a_line_of_its_models(tmp_path: Path) -> None:
+    run, other = finished(tmp_path, 0.95, 9_000), finished(tmp_path, 0.9, 4_000)
+    path = RunFolder.open(tmp_path, run).result_path
+    result = json.loads(path.read_text())
+    places = [(3_000, 0.2), (5_000, 0.91), (9_000, 0.95)]  # the first is too far below to be drawn
+    rows = [{**result["final"], "bytes": size, "score": score, "accuracy": score} for size, score in places]
+    common = {"widths": {}, "ledger": result["ledger"], "file": "a", "sha256": "b"}
+    result["precisions"] = [{"bits": bits, "point": row, **common} for bits, row in enumerate(rows, 2)]
+    path.write_text(json.dumps(result))
+    size, *others = report(collect([run, other], tmp_path))["subjects"][0]["fronts"]
+    assert size["lines"][0]["points"] == [[5_000, pytest.approx(91)], [9_000, pytest.approx(95)]]
+    assert [mark["x"] for mark in size["marks"] if mark["id"] == run] == [9_000, 5_000, 9_000]
+    assert len(others) == 3 and not any(chart["lines"] for chart in others)
 
 
 def test_a_report_runs_no_code_of_a_run(tmp_path: Path) -> None:

@@ -160,8 +160,7 @@ class Front {
     const group = svg("g", { class: "lines", "aria-hidden": "true" });
     for (const line of this.data.lines) {
       const points = line.points.map(([x, y]) => [this.x(x), this.y(y)]);
-      group.append(svg("path", { d: `M${points.join("L")}`, stroke: line.color, "stroke-width": 1, "stroke-opacity": 0.6 }));
-      for (const [cx, cy] of points) group.append(svg("circle", { cx, cy, r: 2.5, fill: line.color }));
+      if (points.length) group.append(svg("path", { d: `M${points.join("L")}`, stroke: line.color, "stroke-opacity": 0.6 }));
     }
     const steps = this.data.front.map(([x, y], i) => (i ? `H${this.x(x)}V${this.y(y)}` : `M${this.x(x)} ${this.y(y)}`));
     if (steps.length > 1) group.append(svg("path", { class: "best", d: steps.join("") }));

@@ -3,7 +3,7 @@
 import { bars } from "../components/bars.js";
 import { badge, front, html } from "../components/front.js";
 
-const COLUMNS = ["Run", "Packed size", "Smaller", "Score", "Change", "MACs", "BOPs"];
+const COLUMNS = ["Run", "Method", "Packed size", "Smaller", "Score", "Change", "MACs", "BOPs"];
 const STRONG = 0.5; // of a cell: its number is dark on orange, white on blue
 const report = JSON.parse(document.getElementById("data").textContent);
 
@@ -123,12 +123,12 @@ function subject(data) {
   const rows = data.runs.map((run) => {
     const name = html("button", { type: "button", class: "run" }, badge(run.method), titled(run));
     name.addEventListener("click", () => pick(run.id));
-    return html("tr", {}, html("td", {}, name, ...run.tags.map((tag) => html("span", { class: "tag" }, tag))), ...run.row.map((value) => html("td", { class: "number" }, value)));
+    return html("tr", {}, html("td", {}, name, ...run.tags.map((tag) => html("span", { class: "tag" }, tag))), html("td", {}, run.method.label), ...run.row.map((value) => html("td", { class: "number" }, value)));
   });
   const columns = COLUMNS.map((name) => (name === "Score" ? data.metric : name));
-  const head = html("tr", {}, ...columns.map((name, i) => html("th", { scope: "col", class: i ? "number" : "" }, name)));
+  const head = html("tr", {}, ...columns.map((name, i) => html("th", { scope: "col", class: i > 1 ? "number" : "" }, name)));
   const list = html("table", { class: "runs" }, html("thead", {}, head), html("tbody", {}, ...rows));
-  const csv = [[...columns, "id"], ...data.runs.map((run) => [titled(run), ...run.row, run.id])];
+  const csv = [[...columns, "id"], ...data.runs.map((run) => [titled(run), run.method.label, ...run.row, run.id])];
 
   function pick(id) {
     picked = id;
@@ -147,11 +147,12 @@ function subject(data) {
   chart.addEventListener("pick", (event) => pick(event.detail.id));
   pick(picked);
   const reading = "Up and to the left is better; the line is the front. Faint: another run costs no more and is at least as good. Pick a point or a row to see its network.";
-  const hidden = data.fronts[axis].hidden ? " Triangles at the bottom edge: runs whose score is worse still." : "";
+  const hidden = data.fronts.some((each) => each.hidden) ? " Triangles at the bottom edge: runs whose score is worse still." : "";
+  const thin = data.fronts[0].lines.length ? " Thin lines of dots: single runs that are read at several bit-widths." : "";
   const costs = options("Cost", data.fronts.map((each) => each.label), along);
   return html(
     "section", { class: "subject" }, html("h2", {}, `${data.metric} against cost${report.subjects.length > 1 ? `: ${data.title}` : ""}`),
-    html("div", { class: "two" }, html("div", {}, costs, chart, caption(reading + hidden)), aside),
+    html("div", { class: "two" }, html("div", {}, costs, chart, caption(reading + hidden + thin)), aside),
     html("div", { class: "scroll" }, list, download(csv, "runs")), details,
   );
 }

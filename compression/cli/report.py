@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated
 
@@ -21,13 +22,15 @@ def report(*run: RunIds, out: ReportOut = "report.html", runs: Runs = "runs", js
 
     if not run:
         raise CompressionError("name the runs to report: `python -m compression runs` lists them")
+    if out == json == "-":
+        raise CompressionError("--out and --json cannot both be standard output: name a file for one of them")
     value = content(collect(run, runs))
     text = document(value)
     write(text, out, "--out")
     reported = [each["id"] for subject in value["subjects"] for each in subject["runs"]]
     written = {"report": out, "bytes": len(text.encode()), "runs": reported, "missing": value["missing"]}
-    if out != "-":
-        listed = ", ".join(reported) or "no run that could be reported"
+    listed = ", ".join(reported) or "no run that could be reported"
+    with contextlib.redirect_stdout(sys.stderr if out == "-" else sys.stdout):  # where the file itself goes
         answer(written, f"{out}: {size(written['bytes'])}, {listed}", json)
     for each in value["missing"]:
         print(f"note: {each['run']}: {each['problem']}", file=sys.stderr)

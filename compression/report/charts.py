@@ -8,38 +8,35 @@ from typing import Any
 from compression.plots import base, confusion, layers, ledger, theme, words
 from compression.plots.axes import AXES, LATENCY
 from compression.plots.candidates import Candidate, CandidatesInfo, Mark, candidates_info, verdict
+from compression.plots.layered import LayeredLine, drawn_sizes, lowest
 
 Data = dict[str, Any]
 FAINT = 0.45  # opacity of what another run beats
-SIZE, STAR = 13, 17  # of markers, in pixels
+SIZE, STAR, DOT = 13, 17, 6  # of markers, in pixels
 MOST_CHANGES = 40
 """Rows of the table of classes that got worse or better."""
 
 
-def fronts(candidates: Sequence[Candidate], also: Mapping[str, Sequence[tuple[int, float]]]) -> list[Data]:
+def fronts(candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) -> list[Data]:
     """The front over each cost that is counted, latency aside: that is a fact about one machine.
 
-    ``also``: run → (bytes, score) of what else its weights are at other bit-widths.
+    ``also``: what else the weights of single runs are, at other bit-widths; sizes, so that other costs omit them.
     """
     charts = []
     for axis in AXES.values():
         info = candidates_info(candidates, axis)
         if axis.field != LATENCY and info.finished:
-            charts.append(front(info, candidates, also if axis.field == "bytes" else {}))
+            charts.append(front(info, candidates, also if axis.field == "bytes" else ()))
     return charts
 
 
-def front(
-    info: CandidatesInfo, candidates: Sequence[Candidate], also: Mapping[str, Sequence[tuple[int, float]]]
-) -> Data:
+def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) -> Data:
     """One front: axes with ticks, the line of runs that no other beats, and a mark a run with its sentence."""
     axis, metric = info.axis, info.metric
     drawn = [*info.finished, *info.dense]
-    lines = [(info.mark(run), places) for run, places in also.items()]
-    costs = [*(mark.cost for mark in drawn), *(cost for _, places in lines for cost, _ in places)]
-    scores = [*(mark.score for mark in drawn), *(score for _, places in lines for _, score in places)]
-    top = metric.best(scores)
-    floor = metric.worst((info.floor, metric.worst(scores))) if not info.hidden else info.floor
+    top = metric.best(mark.score for mark in drawn)
+    floor = info.floor if info.hidden else lowest(also, info.floor, top)
+    costs = [*(mark.cost for mark in drawn), *drawn_sizes(also, floor)]
     verdicts = {each.run: verdict(info, each) for each in candidates if info.mark(each.run)}
     methods = dict.fromkeys(mark.method for mark in (*info.finished, *info.dense))
     return {
@@ -59,11 +56,14 @@ def front(
         },
         "front": [[mark.cost, metric.shown(mark.score)] for mark in info.front],
         "lines": [
-            {"color": theme.style(mark.method).color, "points": [[cost, metric.shown(each)] for cost, each in places]}
-            for mark, places in lines
-            if mark is not None
+            {"color": theme.style(line.method).color, "points": [[dot["x"], dot["y"]] for dot in _dots(line, floor)]}
+            for line in also
         ],
-        "marks": [*(_star(info, mark) for mark in info.dense), *(_mark(info, m, verdicts) for m in info.finished)],
+        "marks": [
+            *(_star(info, mark) for mark in info.dense),
+            *(_mark(info, mark, verdicts) for mark in info.finished),
+            *(dot for line in also for dot in _dots(line, floor)),
+        ],
         "legend": [look(method) for method in methods],
     }
 
@@ -86,6 +86,17 @@ def _mark(info: CandidatesInfo, mark: Mark, verdicts: Mapping[str, str]) -> Data
 def _star(info: CandidatesInfo, mark: Mark) -> Data:
     place = {"x": mark.cost, "y": info.metric.shown(mark.score)}
     return {**look(theme.DENSE), "id": "", **place, "text": mark.sentence, "size": STAR, "opacity": 1}
+
+
+def _dots(line: LayeredLine, floor: float) -> list[Data]:
+    """What else a run is, as small marks that pick it; those with a score below ``floor`` are left out."""
+    metric = line.metric
+    common = {**look(line.method), "id": line.run, "symbol": "circle", "size": DOT, "opacity": 1}
+    return [
+        {**common, "x": size, "y": metric.shown(score), "text": text}
+        for (size, score), text in zip(line.places, line.sentences, strict=True)
+        if metric.goodness(score) >= metric.goodness(floor)
+    ]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Data:

@@ -12,6 +12,7 @@ from compression.pack.contents import contents
 from compression.plots import comparison, confusion, layers, ledger, words
 from compression.plots.axes import chance
 from compression.plots.candidates import Candidate
+from compression.plots.layered import LayeredLine
 from compression.reading import read_object
 from compression.report import charts, pictures
 from compression.report.layers import dense_layers, recorded_layers, stored_layers
@@ -36,6 +37,7 @@ def report(runs: Sequence[Source], trace: Trace = traced) -> Data:
     pool: dict[str, str] = {}
     subjects: dict[str, Data] = {}
     candidates: dict[str, list[Candidate]] = {}
+    lines: dict[str, list[LayeredLine]] = {}
     for each in runs:
         if each.folder is None or each.result is None:
             continue
@@ -50,9 +52,9 @@ def report(runs: Sequence[Source], trace: Trace = traced) -> Data:
         title = about["subject"]
         subjects.setdefault(title, {"title": title, "metric": candidate.metric.title, "runs": []})["runs"].append(about)
         candidates.setdefault(title, []).append(candidate)
+        lines.setdefault(title, []).extend(_precisions(candidate, each.result))
     for title, subject in subjects.items():
-        also = {about["id"]: about.pop("precisions") for about in subject["runs"]}
-        subject["fronts"] = charts.fronts(candidates[title], {run: places for run, places in also.items() if places})
+        subject["fronts"] = charts.fronts(candidates[title], lines[title])
     whole = {
         "version": VERSION, "program": f"Compression Explorer {__version__}", "title": "; ".join(subjects),
         "subjects": list(subjects.values()), "missing": missing,
@@ -69,6 +71,14 @@ def _candidate(run: str, folder: RunFolder, result: Mapping[str, Any]) -> Candid
     label = f"{request} ({name})" if name else request
     ends = result["baseline"], result["final"]
     return Candidate(run, label, requested.method, *ends, metric=Metric.from_result(result))
+
+
+def _precisions(candidate: Candidate, result: Mapping[str, Any]) -> list[LayeredLine]:
+    """Of a run whose weights serve several bit-widths, the line of what they are."""
+    places = tuple((int(row["point"]["bytes"]), float(row["point"]["score"])) for row in result.get("precisions", ()))
+    if not places:
+        return []
+    return [LayeredLine(candidate.run, candidate.method, candidate.title, places, candidate.metric, whole=False)]
 
 
 def _name(folder: RunFolder, run: str) -> str:
@@ -108,7 +118,6 @@ def _run(source: Source, folder: RunFolder, result: Mapping[str, Any], trace: Tr
         "pictures": _pictures(folder, result, metric, pool),
         "budget": budget(folder),
         "provenance": provenance(source.id, folder, result, origin),
-        "precisions": [(row["point"]["bytes"], row["point"]["score"]) for row in result.get("precisions", ())],
     }  # fmt: skip
 
 

@@ -172,6 +172,36 @@ def test_runs_that_cannot_be_reported_are_named_inside(tmp_path: Path, capsys: p
     assert capsys.readouterr().err.count("note: ") == len(reasons)
 
 
+@pytest.mark.parametrize(
+    ("file", "place", "value", "reported"),
+    [
+        ("result.json", ("facts",), {"coded_bits": "many"}, True),
+        ("result.json", ("final", "loss"), None, True),  # was not finite
+        ("result.json", ("final", "score"), 7.0, True),
+        ("result.json", ("final", "bytes"), 0, False),
+        ("result.json", ("ledger",), None, True),
+        ("result.json", ("precisions",), [{}], False),
+        ("record.json", ("weights",), ["a list"], False),
+        ("spec.json", ("versions",), "none", True),
+        ("spec.json", ("budget", "method"), "none such", False),
+    ],
+)
+def test_damaged_files_are_reported_or_named(
+    tmp_path: Path, file: str, place: tuple[str, ...], value: Any, reported: bool
+) -> None:
+    run = finished(tmp_path)
+    path = tmp_path / run / file
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    node = content
+    for name in place[:-1]:
+        node = node[name]
+    node[place[-1]] = value
+    path.write_text(json.dumps(content))
+    value = report(collect([run], tmp_path))
+    assert (bool(value["subjects"]), bool(value["missing"])) == (reported, not reported)
+    assert str(tmp_path) not in document(value)
+
+
 def test_a_report_of_nothing_opens_too() -> None:
     value = report(collect(["nosuch"], "nowhere"))
     assert value["subjects"] == [] and NOTHING in document(value)

@@ -13,7 +13,7 @@ from app.terms import tip
 from compression.plots.candidates import CandidatesInfo
 from compression.report import collect, document, report
 
-FIRST, MOST = 5, 20
+FIRST, MOST = 5, 10
 """Runs that are chosen at first, and those that one file may have here; the command takes any number."""
 HELP = (
     "One HTML file that opens in any browser, without this app and without a network: the front, and of each run its "

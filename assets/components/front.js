@@ -8,7 +8,7 @@
 // data = {
 //   alt, x: {title, range: [low, high] as log10, ticks: [[value, text], …]}, y: {title, unit, range: [bottom, top]},
 //   front: [[x, y], …] from left to right, lines: [{color, points: [[x, y], …]}, …],
-//   marks: [{id, x, y, symbol, color, opacity, size, text}, …] (without an id: cannot be picked),
+//   marks: [{id, x, y, symbol, color, opacity, size, text}, …] (without an id: cannot be picked; the last is on top),
 //   legend: [{label, color, symbol}, …]
 // }
 // It needs no network and no style of its own but front.css, whose colours are the page's --st-… variables.
@@ -136,7 +136,7 @@ class Front {
     const { width, height, data } = this;
     const [left, right, top, bottom] = [PAD.left, width - PAD.right, PAD.top, height - PAD.bottom];
     const group = svg("g", { class: "axes", "aria-hidden": "true" });
-    for (const [value, text] of ticks(...data.y.range, height / 62)) {
+    for (const [value, text] of ticks(...data.y.range, height / 50)) {
       group.append(svg("line", { x1: left, x2: right, y1: this.y(value), y2: this.y(value) }));
       group.append(svg("text", { x: left - 8, y: this.y(value) + 4, "text-anchor": "end" }, `${text}${data.y.unit}`));
     }

@@ -115,6 +115,13 @@ function requestParts(run) {
   ];
 }
 
+/** Scroll a long list to a row that is not in sight; the page itself stays. */
+function bringIntoView(row, box) {
+  if (!box) return;
+  const seen = row.offsetTop > box.scrollTop + row.offsetHeight && row.offsetTop + row.offsetHeight < box.scrollTop + box.clientHeight;
+  if (!seen) box.scrollTop = row.offsetTop - box.clientHeight / 2;
+}
+
 /** The runs of one model and data set: a front, a list, and everything about the picked one. */
 function subject(data) {
   let [picked, axis] = [data.runs[0].id, 0];
@@ -137,6 +144,7 @@ function subject(data) {
     chart.pick(id);
     rows.forEach((row, i) => {
       row.classList.toggle("picked", data.runs[i].id === id);
+      if (data.runs[i].id === id) bringIntoView(row, list.parentElement);
       row.querySelector("button").setAttribute("aria-pressed", String(data.runs[i].id === id));
     });
     aside.replaceChildren(card(run, verdict));
@@ -153,7 +161,7 @@ function subject(data) {
   return html(
     "section", { class: "subject" }, html("h2", {}, `${data.metric} against cost${report.subjects.length > 1 ? `: ${data.title}` : ""}`),
     html("div", { class: "two" }, html("div", {}, costs, chart, caption(reading + hidden + thin)), aside),
-    html("div", { class: "scroll" }, list, download(csv, "runs")), details,
+    html("div", { class: "scroll list" }, list), download(csv, "runs"), details,
   );
 }
 

@@ -17,7 +17,7 @@ def comparison(
         ("size of the file", words.size(first["bytes"]), words.size(last["bytes"])),
         ("nominal size", words.size(first["nominal_bytes"]), words.size(last["nominal_bytes"])),
         (f"test {metric.label}", metric.show(first["score"], 1), metric.show(last["score"], 1)),
-        ("test loss", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
+        ("test loss", _loss(first), _loss(last)),
         ("MACs", words.count(first["macs"]), words.count(last["macs"])),
         ("BOPs, relative", words.share(first["rel_bops"], 2), words.share(last["rel_bops"], 2)),
         ("units removed", words.share(first["unit_sparsity"], 2), words.share(last["unit_sparsity"], 2)),
@@ -44,6 +44,11 @@ def change(metric: Metric, before: float, after: float) -> str:
     if abs(difference) < 0.5 * 10**-metric.decimals:
         return f"same as the dense model ({dense})"
     return f"{words.signed(difference, lambda value: f'{value:.{metric.decimals}f} {metric.points}')} from {dense}"
+
+
+def _loss(point: Mapping[str, Any]) -> str:
+    """With four decimals; a dash for one that was not finite."""
+    return "–" if point["loss"] is None else f"{point['loss']:.4f}"
 
 
 def _bits(point: Mapping[str, Any], kind: str) -> str:

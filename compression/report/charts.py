@@ -61,7 +61,7 @@ def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[
         ],
         "marks": [
             *(_star(info, mark) for mark in info.dense),
-            *(_mark(info, mark, verdicts) for mark in info.finished),
+            *(_mark(info, mark, verdicts) for mark in sorted(info.finished, key=lambda mark: not mark.beaten)),
             *(dot for line in also for dot in _dots(line, floor)),
         ],
         "legend": [look(method) for method in methods],

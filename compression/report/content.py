@@ -13,7 +13,8 @@ from compression.plots import comparison, confusion, layers, ledger, words
 from compression.plots.axes import chance
 from compression.plots.candidates import Candidate
 from compression.plots.layered import LayeredLine
-from compression.reading import read_object
+from compression.points import Point
+from compression.reading import is_number
 from compression.report import charts, pictures
 from compression.report.layers import dense_layers, recorded_layers, stored_layers
 from compression.report.provenance import budget, provenance
@@ -75,7 +76,8 @@ def _candidate(run: str, folder: RunFolder, result: Mapping[str, Any]) -> Candid
 
 def _precisions(candidate: Candidate, result: Mapping[str, Any]) -> list[LayeredLine]:
     """Of a run whose weights serve several bit-widths, the line of what they are."""
-    places = tuple((int(row["point"]["bytes"]), float(row["point"]["score"])) for row in result.get("precisions", ()))
+    points = [Point.from_dict(row["point"]) for row in result.get("precisions", ())]
+    places = tuple((int(point.bytes), point.score) for point in points)
     if not places:
         return []
     return [LayeredLine(candidate.run, candidate.method, candidate.title, places, candidate.metric, whole=False)]
@@ -93,8 +95,7 @@ def _run(source: Source, folder: RunFolder, result: Mapping[str, Any], trace: Tr
     requested = names.shared(folder.budget())
     method = methods.get(requested.method)
     label, metric, name = labels.read(folder), Metric.from_result(result), _name(folder, source.id)
-    record = folder.path / "record.json"  # of the gallery's runs
-    origin = read_object(record, "record") if record.is_file() else {}
+    coded = (result.get("facts") or {}).get("coded_bits")
     stored = str(result.get("data") or requested.data)
     data = stored if "/" not in stored and "\\" not in stored else requested.data
     return {
@@ -110,14 +111,14 @@ def _run(source: Source, folder: RunFolder, result: Mapping[str, Any], trace: Tr
         "row": _row(result, metric),
         "figures": _figures(result, metric),
         "comparison": charts.table(comparison.comparison(
-            result["baseline"], result["final"], metric, (result.get("facts") or {}).get("coded_bits")
+            result["baseline"], result["final"], metric, coded if is_number(coded) else None
         )),
         "layers": _layers(source, folder, result, trace),
         "ledger": charts.ledger_bars(ledger.ledger_info(result.get("ledger") or {}, requested.method)),
         "classes": _classes(result),
         "pictures": _pictures(folder, result, metric, pool),
         "budget": budget(folder),
-        "provenance": provenance(source.id, folder, result, origin),
+        "provenance": provenance(source.id, folder, result),
     }  # fmt: skip
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from compression import methods
 from compression.commands import line
 from compression.errors import CompressionError
 from compression.plots import words
+from compression.reading import Text, read_object, typed
 from compression.runs import names, summary
 from compression.runs.files import sha256
 from compression.runs.folder import RunFolder
@@ -39,16 +43,46 @@ def budget(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def provenance(
-    run: str, folder: RunFolder, result: Mapping[str, Any], origin: Mapping[str, Any]
-) -> list[tuple[str, str]]:
+class _Weights(TypedDict):
+    file: NotRequired[Text]
+    sha256: NotRequired[Text]
+    command: NotRequired[Text]
+
+
+class _Record(TypedDict):
+    """What a run of the gallery says of its origin, as far as it is shown."""
+
+    weights: NotRequired[_Weights]
+    commit: NotRequired[Text]
+    command: NotRequired[Text]
+    processor: NotRequired[Text]
+
+
+_RECORD: TypeAdapter[Any] = TypeAdapter(_Record)
+
+
+def origin(folder: RunFolder) -> Mapping[str, Any]:
+    """The record of a run of the gallery; nothing for others.
+
+    Raises:
+        CompressionError: it is damaged.
+    """
+    path = folder.path / "record.json"
+    record: Mapping[str, Any] = read_object(path, "record") if path.is_file() else {}
+    typed(_RECORD, record, f"record {path}")
+    return record
+
+
+def provenance(run: str, folder: RunFolder, result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Data set, seed, length, versions, device, digests of weights and the command, what is known of each.
 
-    ``origin``: the record of a run of the gallery, else nothing.
+    Raises:
+        CompressionError: a file of the run is damaged.
     """
     requested = names.shared(folder.budget())
     flat = summary.record(folder, run)
-    weights = origin.get("weights") or {}
+    record = origin(folder)
+    weights = record.get("weights", {})
     dense = weights.get("file") or result.get("weights") or requested.weights
     rows = {
         "run": run,
@@ -58,8 +92,8 @@ def provenance(
         "epochs": requested.epochs if methods.get(requested.method).trains(requested) else "nothing is trained",
         "took": words.duration(result["seconds"]),
         "attempts": result.get("attempts"),
-        "device": result.get("device") or origin.get("processor"),
-        "versions": ", ".join(f"{name} {version}" for name, version in (folder.spec().get("versions") or {}).items()),
+        "device": result.get("device") or record.get("processor"),
+        "versions": ", ".join(f"{name} {version}" for name, version in summary.versions(folder.spec()).items()),
         "commit": flat["commit"],
         "dense weights": names.data_name(str(dense)) if dense else None,
         "SHA-256 of the dense weights": weights.get("sha256")
@@ -68,7 +102,7 @@ def provenance(
         "made by": weights.get("command"),
         "SHA-256 of the packed file": _packed(folder, result),
         "answers as measured, to within": None if result.get("equality") is None else f"{result['equality']:.1e}",
-        "command": origin.get("command") or line("run", "--config", BUDGET),
+        "command": record.get("command") or line("run", "--config", BUDGET),
     }
     return [(name, _text(value)) for name, value in rows.items() if value not in (None, "")]
 

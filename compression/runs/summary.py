@@ -97,11 +97,17 @@ def record(folder: RunFolder, name: str = "") -> dict[str, Any]:
     row |= {"bounded groups": len(budget.get("groups") or {}), "bounded layers": len(budget.get("layers") or {})}
     subject = spec.get("subject") or {}
     row |= {"dense weights": subject.get("weights"), "dense weights SHA-256": subject.get("digest")}
-    row |= {f"{program} version": version for program, version in (spec.get("versions") or {}).items()}
+    row |= {f"{program} version": version for program, version in versions(spec).items()}
     origin = folder.path / "record.json"  # of the gallery's runs
     row["commit"] = read_object(origin, "record").get("commit") if origin.is_file() else None
     row["created"] = datetime.datetime.fromtimestamp(spec["created"], datetime.UTC).isoformat(timespec="seconds")
     return row
+
+
+def versions(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Program → version, as a run's spec has them; empty where it has none."""
+    stored = spec.get("versions")
+    return stored if isinstance(stored, Mapping) else {}
 
 
 _TRAINING = ("seed", "epochs", "batch_size", "optimizer", "lr", "lr_schedule", "weight_decay", "precision", "weights")

@@ -9,7 +9,6 @@ import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,18 +17,19 @@ from opened import numbers
 from torch import nn
 
 from app.budget import permalink, rerun
-from app.compare import finals, sidebyside
+from app.compare import sidebyside
 from compression import front
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.opq import allocate, attach
 from compression.pack import ledger as read_ledger
 from compression.pack import pack
-from compression.pack.contents import contents
+from compression.pack.contents import Stored, contents
 from compression.plots import base, choice, confusion, layers, ledger, seeds
 from compression.plots.axes import AXES, LATENCY, chance
 from compression.plots.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression.quant.integers import fold
+from compression.report.layers import stored_layers
 
 BYTES, MACS = AXES["bytes"], AXES["macs"]
 
@@ -260,17 +260,13 @@ def test_a_layer_that_is_two_now_is_compared_as_one() -> None:
     assert info.rows[0]["shape"] == "2×4×3×3 · 8×2×1×1"
 
 
-def test_factors_are_read_as_the_layer_that_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stored(*shape: int) -> SimpleNamespace:
-        return SimpleNamespace(shape=shape, alive=math.prod(shape), bits=None, bytes=4 * math.prod(shape))
+def test_factors_are_read_as_the_layer_that_they_stand_for() -> None:
+    def stored(*shape: int) -> Stored:
+        return Stored("", shape, None, 4 * math.prod(shape), math.prod(shape))
 
     packed = {"a.weight": stored(8, 4), "c.first.weight": stored(2, 4, 3, 3), "c.last.weight": stored(8, 2, 1, 1)}
     dense = {"a.weight": ("a", (8, 4), 0), "c.weight": ("c", (8, 4, 3, 3), 0)}
-    monkeypatch.setattr(finals, "has_model", lambda run: True)
-    monkeypatch.setattr(finals, "packed", lambda run: packed)
-    monkeypatch.setattr(finals, "_dense_layers", lambda budget: dense)
-    monkeypatch.setattr(finals.runlog, "folder", lambda run: SimpleNamespace(budget=Budget))
-    plain, both = finals.layers("run", {"final": {"bits": {}}, "ranks": {"c": 2}})
+    plain, both = stored_layers(packed, dense, {"final": {"bits": {}}, "ranks": {"c": 2}})
     assert (plain.layer, plain.before, plain.first) == ("a", (8, 4), None)
     assert (both.layer, both.before, both.first, both.after) == ("c", (8, 4, 3, 3), (2, 4, 3, 3), (8, 2, 1, 1))
     assert (both.alive, both.bytes, both.weight_bits) == (72 + 16, 4 * (72 + 16), 32)

@@ -17,6 +17,7 @@ from app.model import catalog
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.pack.contents import contents
+from compression.report.layers import recorded_layers
 from compression.runs import gallery
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
@@ -178,6 +179,7 @@ def test_layers_from_removed_units_are_those_of_the_packed_file() -> None:
     """Where the model is there, both ways of telling the shapes agree."""
     done = json.loads((WHOLE / "geta" / "result.json").read_text())
     packed = finals.layers(GETA, done)
-    budget = RunFolder(WHOLE / "geta").budget()
-    recorded = finals._recorded(budget, done["units"], done["final"]["bits"])
+    graph = finals.dense_graph(RunFolder(WHOLE / "geta").budget())
+    assert graph is not None
+    recorded = recorded_layers(graph, done)
     assert [(c.layer, c.after, c.weight_bits) for c in recorded] == [(c.layer, c.after, c.weight_bits) for c in packed]

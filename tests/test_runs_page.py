@@ -12,8 +12,8 @@ import streamlit as st
 from opened import Open, errors, page_text
 from written import DENSE, begun, finished
 
-from app.runs import outcome
 from compression.budget import Budget
+from compression.plots.comparison import comparison
 from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
@@ -86,10 +86,10 @@ def test_a_run_that_failed_at_once_has_no_empty_charts(open_page: Open, root: Pa
 def test_bits_of_weights_and_activations_are_told_apart() -> None:
     bits = {"a": {"weight": 4.0, "activation": 8.0}, "b": {"weight": 6.0, "activation": None}}
     first = DENSE.to_dict()
-    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": bits}, ACCURACY)}
+    compared = {row[""]: row["compressed"] for row in comparison(first, {**first, "bits": bits}, ACCURACY)}
     assert (compared["bits of the weights"], compared["bits of the activations"]) == ("4–6", "8")
     without = {"a": {"weight": 4.0, "activation": None}}
-    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": without}, ACCURACY)}
+    compared = {row[""]: row["compressed"] for row in comparison(first, {**first, "bits": without}, ACCURACY)}
     assert compared["bits of the activations"] == "32"
 
 

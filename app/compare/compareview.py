@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.compare import candidateview, finals, targetview
+from app.compare import candidateview, finals, reportview, targetview
 from app.runs import precisionview, records, runlog, view_model
 from app.terms import tip
 from compression.plots import seeds, target
@@ -95,6 +95,9 @@ def front(
     lines = precisionview.lines([mark.run for mark in info.finished]) if info.axis.field == "bytes" else []
     widgets.plot(choice_figure(info, picked, other, layered=lines, aim=aim), key, alt, **select)
     st.caption(explained(info) + precisionview.legend(lines))
+    done = {c.run: c.title for c in compared.candidates if not c.live}
+    if done:
+        reportview.button(info, {run: titled(run, done) for run in done}, picked, other)
     for mark in info.live:
         nav.link("runs", f"Still going: {mark.title}", run=mark.run)
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:

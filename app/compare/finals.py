@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,13 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.plots import seeds
 from compression.plots.candidates import Candidate
-from compression.plots.layers import FULL_BITS, LayerChange
+from compression.plots.layers import LayerChange
+from compression.report import layers as report_layers
 from compression.runs.store import RunInfo
 from compression.tasks import ACCURACY, Metric
 
 if TYPE_CHECKING:
+    from compression.graph import Graph
     from compression.pack.contents import Stored
 
 Pair = tuple[str, str]
@@ -116,55 +117,16 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
     Raises:
         CompressionError: the packed file is missing or damaged.
     """
-    from compression.graph.factors import FIRST, LAST
-
-    bits = done["final"].get("bits") or {}
-    if not has_model(run):
-        return _recorded(runlog.folder(run).budget(), done.get("units") or {}, bits)
-    stored = packed(run)
-    before = _dense_layers(runlog.folder(run).budget()) or {
-        name: (name.removesuffix(".weight"), None, 0)
-        for name, tensor in stored.items()
-        if len(tensor.shape) > 1 and name.endswith("weight")
-    }
-
-    def change(weight: str, layer: str, shape: tuple[int, ...] | None, axis: int) -> LayerChange:
-        now, widths = stored[weight], bits.get(layer, {})
-        return LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
-
-    changes, ranks = [], done.get("ranks") or ()
-    for weight, (layer, shape, axis) in before.items():
-        if layer in ranks:
-            names = [f"{layer}.{part}" for part in (FIRST, LAST)]
-            first, last = (change(f"{name}.weight", name, None, axis) for name in names)
-            changes.append(LayerChange.of_factors(layer, shape, first, last))
-        elif weight in stored:
-            changes.append(change(weight, layer, shape, axis))
-    return tuple(changes)
+    budget = runlog.folder(run).budget()
+    graph = dense_graph(budget)
+    if has_model(run):
+        return report_layers.stored_layers(packed(run), report_layers.dense_layers(graph) if graph else None, done)
+    return report_layers.recorded_layers(graph, done) if graph else ()
 
 
 def has_model(run: str) -> bool:
     """Did the run leave its compressed model? Some runs of the gallery kept figures only."""
     return not gallery.is_gallery(run) or gallery.find(run).whole
-
-
-def _recorded(
-    budget: Budget, removed: Mapping[str, Sequence[int]], bits: Mapping[str, Mapping[str, float | None]]
-) -> tuple[LayerChange, ...]:
-    """Layers after a run that left no model: the dense shapes without the rows and columns of the removed units."""
-    from compression.graph.cuts import cuts
-
-    graph = catalog.traced(catalog.of_budget(budget)).graph
-    cut = {(name, dim): len(at.unique()) for name, places in cuts(graph, removed).items() for dim, at in places}
-    changes = []
-    for weight, (layer, shape, axis) in _dense_layers(budget).items():
-        after = tuple(size - cut.get((weight, dim), 0) for dim, size in enumerate(shape or ()))
-        widths, count = bits.get(layer, {}), math.prod(after)
-        nominal = round(count * (widths.get("weight") or FULL_BITS) / 8)
-        changes.append(
-            LayerChange(layer, shape, after, count, widths.get("weight"), widths.get("activation"), nominal, axis)
-        )
-    return tuple(changes)
 
 
 def packed(run: str) -> dict[str, Stored]:
@@ -184,14 +146,10 @@ def _packed(path: str, changed: float) -> dict[str, Stored]:
     return contents(path)
 
 
-def _dense_layers(budget: Budget) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
-    """Weight name → layer, dense shape and output axis; nothing when the model is not offered by this app."""
+def dense_graph(budget: Budget) -> Graph | None:
+    """The dense network of a budget, traced; nothing when the model is not offered by this app."""
     model = _offered(budget.model)
-    if model is None:
-        return {}
-    graph = catalog.traced(catalog.of_budget(budget.replace(model=model))).graph
-    axes = {m.name: m.dim for group in graph.groups for m in group.members if m.role == "producer"}
-    return {layer.weight: (layer.name, layer.shape, axes.get(layer.weight, 0)) for layer in graph.layers}
+    return None if model is None else catalog.traced(catalog.of_budget(budget.replace(model=model))).graph
 
 
 def _offered(model: str) -> str | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app import names, theme, words
-from app.runs import outcome
 from compression.budget import Budget
 from compression.plots.axes import LATENCY
 from compression.plots.candidates import Candidate
+from compression.plots.comparison import zeros
 from compression.tasks import Metric
 
 OR = " or "
@@ -57,7 +57,7 @@ def _figures(one: Mapping[str, Any], two: Mapping[str, Any], metric: Metric) -> 
         _row("BOPs, of dense", one["rel_bops"], two["rel_bops"], _percent, _points),
         _row("MACs", one["macs"], two["macs"], words.count, words.count),
         _row("units removed", one["unit_sparsity"], two["unit_sparsity"], _percent, _points),
-        _row(outcome.zeros(one, two), one["weight_sparsity"], two["weight_sparsity"], _percent, _points),
+        _row(zeros(one, two), one["weight_sparsity"], two["weight_sparsity"], _percent, _points),
         *timed,
         ("bits of the weights", _bits(one, "weight"), _bits(two, "weight"), ""),
         ("bits of the activations", _bits(one, "activation"), _bits(two, "activation"), ""),

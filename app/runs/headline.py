@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import nav, widgets, words
 from app.runs import precisionview, runlog, view_model
+from compression.plots.comparison import change
 from compression.tasks import Metric
 
 
@@ -42,15 +43,6 @@ def figures(point: Mapping[str, Any], dense: Mapping[str, Any] | None, metric: M
         ("MACs", words.count(work), share, words.HELP["macs"]),
         ("BOPs", words.share(point["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
     )
-
-
-def change(metric: Metric, before: float, after: float) -> str:
-    """``−0.80 points against 97.8 %``: what the score of the dense model has become."""
-    difference = metric.shown(after) - metric.shown(before)
-    dense = metric.show(before)
-    if abs(difference) < 0.5 * 10**-metric.decimals:
-        return f"same as the dense model ({dense})"
-    return f"{words.signed(difference, lambda value: f'{value:.{metric.decimals}f} {metric.points}')} from {dense}"
 
 
 def actions(now: view_model.RunView, set_up: nav.SetUp, done: bool) -> None:

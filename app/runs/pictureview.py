@@ -11,16 +11,12 @@ from PIL import Image
 from app import widgets, words
 from app.runs import runlog, view_model
 from compression import data as datasets
-from compression.data.types import DETECTION, PICTURE, SEGMENTATION
+from compression.data.types import PICTURE
 from compression.errors import CompressionError
 from compression.reading import read_bytes
+from compression.report.pictures import ORIGINAL, TRUTHS, last
 
-ORIGINAL = "original.png"
-WORDS = {
-    PICTURE: ("The picture", "The original"),
-    SEGMENTATION: ("Some answers", "The true classes"),
-    DETECTION: ("Some answers", "The true boxes"),
-}
+TITLES = {PICTURE: "The picture"}
 
 
 def section(now: view_model.RunView) -> None:
@@ -49,7 +45,7 @@ def section(now: view_model.RunView) -> None:
 
 def compare(runs: Sequence[tuple[str, str]]) -> None:
     """The original and what each run (title, id) made of it; nothing where none of them left a picture."""
-    ends = [(title, path) for title, run in runs if (path := _last(runlog.folder(run).pictures)) is not None]
+    ends = [(title, path) for title, run in runs if (path := last(runlog.folder(run))) is not None]
     originals = [path.parent / ORIGINAL for _, path in ends]
     if not originals or not originals[0].is_file():
         return
@@ -63,15 +59,8 @@ def compare(runs: Sequence[tuple[str, str]]) -> None:
 
 def _words(run: str) -> tuple[str, str]:
     """The title of this section for the task of a run, and what the truth is called."""
-    return WORDS.get(datasets.task(runlog.folder(run).budget().data), ("Some answers", "The truth"))
-
-
-def _last(folder: Path) -> Path | None:
-    """The picture of the last step that left one."""
-    if not folder.is_dir():
-        return None
-    numbered = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
-    return max(numbered, key=lambda path: int(path.stem), default=None)
+    task = datasets.task(runlog.folder(run).budget().data)
+    return TITLES.get(task, "Some answers"), TRUTHS.get(task, "The truth")
 
 
 def beside(run: str) -> None:

@@ -111,6 +111,7 @@ Json = Annotated[str | None, _file("--json", "write the answer as JSON; - is sta
 Dot = Annotated[str | None, _file("--dot", "write the graph for Graphviz; - is standard output")]
 WeightsOut = Annotated[str | None, _file("--out", "where to write the weights (.safetensors)")]
 BundleOut = Annotated[str, _file("--out", "the zip to write")]
+ReportOut = Annotated[str, _file("--out", "the HTML file to write; - is standard output")]
 Runs = Annotated[str, Parameter(metavar="DIR", help="where runs are stored")]
 Run = Annotated[str, Parameter(help="its id, as `runs` lists it")]
 Device = Annotated[str, Parameter(metavar="NAME", help=f"{NAMES}; auto is COMPRESSION_DEVICE, else the best there is")]

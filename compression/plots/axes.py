@@ -81,4 +81,4 @@ def _change(dense: float, compressed: float, axis: Axis) -> str:
 
 def chance(accuracy: float, images: int) -> float:
     """Half the width of the 95 % interval of an accuracy counted on so many images (normal approximation)."""
-    return 1.96 * math.sqrt(accuracy * (1 - accuracy) / images) if images else 1.0
+    return 1.96 * math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images) if images else 1.0

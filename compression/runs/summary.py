@@ -93,15 +93,21 @@ def record(folder: RunFolder, name: str = "") -> dict[str, Any]:
     row |= _result(written(folder.result_path) if folder.result_path.is_file() else {})
     row |= {field: budget.get(field) for field in _TRAINING}
     for group in ("asks", "options"):
-        row |= {f"{group[:-1]}.{field}": value for field, value in _flat(budget.get(group) or {})}
+        row |= {f"{group[:-1]}.{field}": value for field, value in flat(budget.get(group) or {})}
     row |= {"bounded groups": len(budget.get("groups") or {}), "bounded layers": len(budget.get("layers") or {})}
     subject = spec.get("subject") or {}
     row |= {"dense weights": subject.get("weights"), "dense weights SHA-256": subject.get("digest")}
-    row |= {f"{program} version": version for program, version in (spec.get("versions") or {}).items()}
+    row |= {f"{program} version": version for program, version in versions(spec).items()}
     origin = folder.path / "record.json"  # of the gallery's runs
     row["commit"] = read_object(origin, "record").get("commit") if origin.is_file() else None
     row["created"] = datetime.datetime.fromtimestamp(spec["created"], datetime.UTC).isoformat(timespec="seconds")
     return row
+
+
+def versions(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Program → version, as a run's spec has them; empty where it has none."""
+    stored = spec.get("versions")
+    return stored if isinstance(stored, Mapping) else {}
 
 
 _TRAINING = ("seed", "epochs", "batch_size", "optimizer", "lr", "lr_schedule", "weight_decay", "precision", "weights")
@@ -121,12 +127,12 @@ def _result(result: Mapping[str, Any]) -> dict[str, Any]:
     return row | {"seconds": result.get("seconds"), "attempts": result.get("attempts"), "device": result.get("device")}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested values as one level: names joined by dots, ranges as ``4:8``."""
     rows: list[tuple[str, Any]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
+            rows += flat(value, f"{prefix}{name}.")
         else:
             text = ":".join(map(str, value)) if isinstance(value, (list, tuple)) else value
             rows.append((f"{prefix}{name}", text))

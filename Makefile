@@ -1,6 +1,7 @@
 # make app     set up what is missing and open the app      (PORT=8600 ARGS="--model path/file.py:function --data-root DIR")
 # make test    set up what is missing, check the code and run the tests of every part  (TESTS="tests/test_opq.py -x" WORKERS=0)
 # make test-all  the same with every test: kills, clusters, hostile files, all architectures
+# make docs    the documentation as a site, in site/docs
 # make bench   the benchmark, beside what it is compared to; writes BENCHMARKS.md  (ARGS="--only 'resnet*' --no-equality")
 #
 # Everything lives in .venv. PYTHON names the interpreter that makes it (3.11 to 3.14).
@@ -15,7 +16,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all bench port-free
+.PHONY: help app test test-all docs bench port-free
 .NOTPARALLEL:
 
 # Binds the port for a moment; says "used" when somebody has it, "wrong" when it is no port number.
@@ -38,6 +39,10 @@ test test-all: .venv/.ready-dev
 	$(BIN)/mypy compression app pages lessons
 	PYTHONPATH=. $(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SELECTED) $(TESTS)
+
+docs: .venv/.ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/docs/index.html"
 
 bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)
@@ -64,7 +69,7 @@ port-free:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/.ready-dev: requirements-dev.txt requirements-extra.txt requirements-ray.txt requirements-text.txt requirements-track.txt .venv/.ready
+.venv/.ready-dev: requirements-dev.txt requirements-extra.txt requirements-ray.txt requirements-text.txt requirements-track.txt requirements-docs.txt .venv/.ready
 	@echo "Installing what the tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-text.txt

@@ -1,0 +1,51 @@
+"""What mkdocs does besides: pages that live elsewhere in the project, links between them, and formulas as MathML."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+ELSEWHERE = {
+    "benchmarks.md": "BENCHMARKS.md",
+    "changelog.md": "CHANGELOG.md",
+    "gallery.md": "assets/gallery/README.md",
+    "glossary.md": "lessons/glossary.md",
+    "teachers.md": "lessons/teachers.md",
+}
+"""Page → the file of the project that it shows."""
+TITLES = {"glossary.md": "# Glossary\n\n", "teachers.md": "# Teach with it\n\n"}
+OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!\w+\.md)[^)]*\)")
+"""A link out of the documentation: to a lesson, which is a page of the app, or to code."""
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+TAG = re.compile(r"\\tag\{(.*?)\}")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that live elsewhere."""
+    for page, source in ELSEWHERE.items():
+        text = TITLES.get(page, "") + (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links out of the documentation become their words."""
+    return OUTSIDE.sub(r"\1", markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Formulas become MathML, which browsers show without a script."""
+    return FORMULA.sub(_formula, content)
+
+
+def _formula(match: re.Match[str]) -> str:
+    source = html.unescape(match[2]).strip()
+    tags = TAG.findall(source)
+    shown = convert(TAG.sub("", source), display="block" if match[1] == "div" else "inline")
+    return f'<div class="formula">{shown}<span>({tags[0]})</span></div>' if tags else shown

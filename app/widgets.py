@@ -218,10 +218,8 @@ def empty(text: str, page: str, label: str, **query: str) -> None:
 
 def context(model: str, data: str) -> None:
     """Which model and data this page is about, and the way to change them."""
-    label = "no data" if data == "none" else names.data_label(data)
-    short = names.model_label(model)
-    whole = plain.text(model) if short != model else ""
-    nav.link("model", f"{short}, {label}: change", whole, model=model, data=data)
+    pair = f"{names.model_label(model)}, no data" if data == "none" else names.subject(model, data)
+    nav.link("model", f"{pair}: change", plain.text(names.path(model)), model=model, data=data)
 
 
 def metrics(*cells: tuple[str, str, str, str]) -> None:

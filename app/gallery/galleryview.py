@@ -92,7 +92,7 @@ def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
             "run": exhibit.info.id,
             "method": theme.style(exhibit.info.method).label,
             "model": names.model_label(exhibit.info.model),
-            "data": exhibit.data,
+            "data": gallery.data_label(exhibit.info),
             "settings": gallery.request(exhibit),
             "test score": tasks.metric_of(exhibit.final).show(exhibit.final["score"]) if exhibit.final else "",
             "size": words.size(exhibit.final["bytes"]) if exhibit.final else "",

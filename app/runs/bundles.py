@@ -39,7 +39,7 @@ def _single(info: RunInfo) -> bool:
 def _shipped(exhibit: gallery.Exhibit) -> str:
     only = "" if exhibit.whole else ", figures only"
     method = theme.style(exhibit.info.method).label
-    request = f"{exhibit.info.model} on {exhibit.data}, {gallery.request(exhibit)}"
+    request = f"{gallery.subject(exhibit.info)}, {gallery.request(exhibit)}"
     return f"Gallery{only}: {method}, {request} ({exhibit.name})"
 
 

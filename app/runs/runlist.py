@@ -98,7 +98,8 @@ def _several() -> bool:
 
 def _searched(each: Summary) -> str:
     info = each.info
-    parts = [each.labels.name, *each.labels.tags, info.id, info.model, info.data, theme.style(info.method).label]
+    subject = (info.model, info.data, names.subject(info.model, info.data))
+    parts = [each.labels.name, *each.labels.tags, info.id, *subject, theme.style(info.method).label]
     return " ".join([*parts, _settings(each)]).casefold()
 
 

@@ -82,12 +82,11 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
         widgets.method_badge(now.method)
         sweep_of = f"{sweepview.title(now.run, info.runs)}, " if sweep and info is not None else ""
         shipped = gallery.is_gallery(now.run)
-        data = gallery.find(now.run).data if shipped else names.data_label(now.data)
-        label = names.model_label(now.model)
+        pair = gallery.subject(gallery.find(now.run).info) if shipped else names.subject(now.model, now.data)
         named = "" if shipped else runlog.name(now.run)
         settings = "" if sweep else f", {names.request(now.budget)}"
-        text = plain.text(f"{named}{': ' if named else ''}{sweep_of}{label} on {data}{settings}")
-        st.markdown(f"**{text}**", width="content", help=tip(plain.text(now.model) if label != now.model else None))
+        text = plain.text(f"{named}{': ' if named else ''}{sweep_of}{pair}{settings}")
+        st.markdown(f"**{text}**", width="content", help=tip(plain.text(names.path(now.model)) or None))
         widgets.gallery_badge(shipped)
         if not shipped:
             title = names.title(now.run, now.budget, info.runs if info is not None else 0)

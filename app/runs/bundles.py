@@ -111,6 +111,7 @@ def rounding(run: str, measured: Mapping[str, Any]) -> bool:
         f"Channel counts at multiples of {EIGHT}",
         value=done,
         key=f"multiple-{run}",
+        on_change="ignore",
         help=tip(
             "Some removed channels come back as zeros: a little larger, faster on this machine, the same answers."
         ),

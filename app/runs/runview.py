@@ -17,6 +17,7 @@ from app.runs import (
     runbuttons,
     runlog,
     sweepview,
+    timeline,
     unitview,
     view_model,
 )
@@ -50,7 +51,9 @@ def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
     explained.sources(now.method)
     if gallery.is_gallery(run):
         galleryview.about(gallery.find(run))
-    fronts.section(now, infos, children, sweep)
+    beside = st.container() if sweep or now.state == "done" else timeline.beside(now)
+    with beside:
+        fronts.section(now, infos, children, sweep)
     if sweep:
         sweepview.table(run, children, infos)
         return

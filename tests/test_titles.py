@@ -11,13 +11,14 @@ from opened import Open, errors
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app import names
+from app import names, nav
 from app.gallery import gallery
 from compression import data, zoo
 from compression.budget import Budget
 from compression.zoo.extra import ARCHITECTURES
 
 RUN = "gallery.resnet8-mnist5k.geta"
+OF_A_RUN = ("runs", "compare", "explain", "export")
 NAMES = re.compile(rf"(?<![\w.:/-])({'|'.join(map(re.escape, (*zoo.names(), *data.names())))})(?![\w./-])")
 
 
@@ -40,11 +41,11 @@ def test_titles_are_as_short_as_they_can_be(titles: dict[str, str], expected: di
     assert names.shortened(titles) == expected
 
 
-@pytest.mark.parametrize("page", ["start", "model", "groups", "budget", "runs", "compare", "explain", "export"])
+@pytest.mark.parametrize("page", nav.PAGES)
 def test_no_page_shows_a_name_where_there_is_a_title(open_page: Open, tmp_path: Path, page: str) -> None:
     finished(tmp_path / "runs", 0.9, 4_000)
     finished(tmp_path / "runs", 0.8, 5_000, Budget(model="resnet20", data="cifar10"))
-    query = {} if page in ("start", "model", "groups", "budget") else {"run": RUN}
+    query = {"lesson": "7"} if page == "learn" else {"run": RUN} if page in OF_A_RUN else {}
     app = open_page(page, **query)
     assert errors(app) == []
     shown = list(texts(app))

@@ -82,7 +82,8 @@ def table(opened: str) -> None:
     ids = [exhibit.info.id for exhibit in shown]
     listed = listing(shown)
     widgets.picker(listed, ids, opened, "gallery_table", lambda chosen: state.put("run", chosen))
-    widgets.download(listed, "gallery")
+    names_of = ({"model": exhibit.info.model, "data": exhibit.data} for exhibit in shown)
+    widgets.download([{**row, **own} for row, own in zip(listed, names_of, strict=True)], "gallery")
 
 
 def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ PAGES = {
         PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost?"),
         PageInfo("compare", "Compare", ":material/scatter_plot:", "Which compressed model should I take?"),
         PageInfo("explain", "Explain", ":material/visibility:", "What does the compressed model look at?"),
-        PageInfo("export", "Export", ":material/inventory_2:", "What do you take home?"),
+        PageInfo("export", "Export", ":material/inventory_2:", "What is in the exported file?"),
         PageInfo("learn", "Learn", ":material/school:", "How does it work?"),
     )
 }

@@ -36,7 +36,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def style_page() -> None:
-    """The few rules the theme has no word for: tabular figures, less empty space at the top, a menu that folds."""
+    """The few rules the theme has no word for: tabular figures, the width of pages and lessons, a menu that folds."""
     st.html(THEME / "app.css")
     with st.container(key="menu_script"):
         st.html(f"<script>{menu_script()}</script>", unsafe_allow_javascript=True)
@@ -50,7 +50,8 @@ def menu_script() -> str:
 
 def headline(name: str, explanation: str) -> None:
     """The question a page answers, and one or two sentences of help."""
-    st.title(nav.PAGES[name].question, anchor=False)
+    with st.container(key="headline"):
+        st.title(nav.PAGES[name].question, anchor=False)
     st.markdown(explanation)
 
 
@@ -218,10 +219,8 @@ def empty(text: str, page: str, label: str, **query: str) -> None:
 
 def context(model: str, data: str) -> None:
     """Which model and data this page is about, and the way to change them."""
-    label = "no data" if data == "none" else names.data_label(data)
-    short = names.model_label(model)
-    whole = plain.text(model) if short != model else ""
-    nav.link("model", f"{short}, {label}: change", whole, model=model, data=data)
+    pair = f"{names.model_label(model)}, no data" if data == "none" else names.subject(model, data)
+    nav.link("model", f"{pair}: change", plain.text(names.path(model)), model=model, data=data)
 
 
 def metrics(*cells: tuple[str, str, str, str]) -> None:

@@ -70,4 +70,4 @@ def layer_field(default: str, smallest: int = 0) -> Choice:
     """A choice among the layers of at least so many weights."""
     sizes = {name: weight.numel() for name, weight in layers().items()}
     names = {name: f"{name}, {size:,} weights" for name, size in sizes.items() if size >= smallest}
-    return Choice("layer", "Layer of resnet8 (real, trained weights)", names, default)
+    return Choice("layer", "Layer of ResNet-8 (real, trained weights)", names, default)

@@ -31,8 +31,8 @@ def pick() -> None:
 
 
 def _models_help(model: str) -> str:
-    path = f" This one: {plain.text(model)}" if names.model_label(model) != model else ""
-    return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search.{path}"
+    typed = f"On a command line this one is {plain.code(model)}."
+    return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search. {typed}"
 
 
 def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[str], None], help_text: str) -> None:
@@ -117,7 +117,7 @@ def where(subject: catalog.ChosenModel, network: networks.Network) -> None:
     info = figures.tree_info(network.modules, names.model_label(subject.model))
     other = "macs" if area == "params" else "params"
     st.caption(f"Area: {quantity(area)}. Colour: {quantity(other)}. Click a block to enter it.")
-    alt = f"Treemap of {subject.model}: {quantity(area)} per module. The table below holds the same."
+    alt = f"Treemap of {names.model_label(subject.model)}: {quantity(area)} per module. The table below holds the same."
     widgets.chart(figures.tree_figure(info, area), "treemap", info.rows, alt)
     st.subheader("Layers", anchor=False)
     rows = networks.layer_rows(network)

@@ -105,7 +105,7 @@ def front(infos: list[RunInfo]) -> bool:
     runs, pair = runlog.front_runs([], infos, newest.model, newest.data), (newest.model, newest.data)
     if gallerybeside.few(infos, pair):
         shipped = [e for e in gallery.exhibits() if not e.info.runs and (e.info.model, e.info.data) == pair]
-        runs += [gallery.front_run(e) for e in shipped if gallerybeside.comparable(e.info)]
+        runs += [gallery.front_run(e) for e in shipped if gallery.comparable(e.info)]
     info = front_data.front_info(runs)
     if not info.finals:
         return False

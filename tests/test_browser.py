@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from test_compare_page import finished
 
-from app import nav
+from app import names, nav
 from app.gallery import tour
 from compression.budget import Budget
 from tests.served import clicks, count_clicks, follow, settled
@@ -67,7 +67,7 @@ def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
     follow(page, "explain")
     _explain(page)
     follow(page, "start")
-    page.get_by_role("link", name="resnet8 on mnist5k").first.wait_for()
+    page.get_by_role("link", name=names.subject("resnet8", "mnist5k")).first.wait_for()
 
 
 def take_home(page: Page) -> None:

@@ -50,7 +50,7 @@ def test_charts_of_a_live_run_stay_the_same_nodes_in_the_same_place(page: Page, 
         before = page.evaluate(TOPS)
         page.evaluate(MARK, CHARTS)
         page.locator("summary", has_text="Messages of the run").click()
-        for message in ("one", "two"):
+        for message in ("message 1", "message 2"):
             events.log(message)
             page.get_by_text(message, exact=False).first.wait_for()
         assert page.evaluate(MARKED, CHARTS) == CHARTS, "two updates later all are the same nodes"

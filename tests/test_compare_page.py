@@ -135,7 +135,10 @@ def test_only_runs_of_one_model_and_data_share_a_front(open_page: Open, root: Pa
     finished(root, 0.96, 7_000, Budget(sparsity=0.6))
     other = finished(root, 0.70, 9_000, Budget(model="resnet20", data="cifar10"))
     app = open_page()
-    assert options(app, "compare_pair") == ["resnet8 on mnist5k: 2 finished", "resnet20 on cifar10: 1 finished"]
+    assert options(app, "compare_pair") == [
+        f"{names.subject('resnet8', 'mnist5k')}: 2 finished",
+        f"{names.subject('resnet20', 'cifar10')}: 1 finished",
+    ]
     assert len(options(app, "pick_run")) == 2
     app.selectbox(key="compare_pair").set_value(("resnet20", "cifar10")).run()
     assert len(options(app, "pick_run")) == 1

@@ -14,7 +14,7 @@ import pytest
 from opened import Open, errors, numbers, opener, page_text, targets
 
 import compression as cx
-from app import nav
+from app import names, nav
 from app.explain import explained, explainview, explainwords, similarity_view
 from compression.explain import METHODS, stored
 from compression.explain.measures import MEASURES
@@ -145,7 +145,7 @@ def test_a_run_without_its_data_says_so_and_downloads_nothing(
     monkeypatch.delenv("COMPRESSION_DATA", raising=False)
     monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path / "cache"))
     app = open_page(run=run.id)
-    assert "images of fashion-mnist are not on this machine" in errors(app)[0]
+    assert f"images of {names.data_label('fashion-mnist')} are not on this machine" in errors(app)[0]
     assert not (tmp_path / "cache").exists()
 
 

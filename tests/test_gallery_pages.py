@@ -65,7 +65,7 @@ def test_start_offers_the_gallery_and_the_try_button(open_page: Open, root: Path
     assert f"**{100 * final['accuracy']:.1f} % accuracy" in page_text(app)
     assert len(app.get("plotly_chart")) == 1
     assert "CIFAR-10 (JPEG-75): " in "\n".join(fold.label for fold in app.expander)
-    assert any(element.value.startswith(f"**{whole.title}: ") for element in app.markdown)
+    assert any(element.value.startswith(f"**{names.subject('resnet8', 'mnist5k')}: ") for element in app.markdown)
     mine = names.subject("resnet8", "mnist5k")
     assert not any(element.value.endswith(f": {mine}**") for element in app.markdown)
     finished(root, 0.9, 4_000)
@@ -79,7 +79,7 @@ def test_runs_lists_the_gallery_beside_ones_own(open_page: Open, root: Path) -> 
     assert targets(app)[0] == "", "the first run starts on Start"
     listed = app.dataframe[-1].value
     assert GETA in list(listed["run"])
-    assert set(listed["data"]) == {exhibit.data for exhibit in gallery.exhibits()}
+    assert set(listed["data"]) == {gallery.data_label(exhibit.info) for exhibit in gallery.exhibits()}
     run = finished(root, 0.9, 4_000)
     app = open_page("runs")
     assert app.query_params["run"] in (run, [run]), "one's own runs come first"

@@ -9,6 +9,7 @@ import pytest
 from opened import Open, errors
 from written import DENSE, begun, finished
 
+from app import names
 from compression.budget import Budget
 
 RUN = "gallery.resnet8-mnist5k.geta-activations"
@@ -94,7 +95,7 @@ def test_an_unknown_second_run_group_or_weights_are_reported(open_page: Open, tm
     assert errors(open_page("compare", other="zzz")) == ["No run 'zzz'."]
     for page in ("groups", "budget"):
         app = open_page(page, group="zzz")
-        assert errors(app) == ["No group 'zzz' in resnet8."]
+        assert errors(app) == [f"No group 'zzz' in {names.model_label('resnet8')}."]
         assert app.session_state["at_group"] == ""
     (line,) = errors(open_page("budget", weights="zzz"))
     assert "zzz" in line

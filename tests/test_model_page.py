@@ -11,7 +11,6 @@ from app import names, options, words
 from app.model import catalog, opening
 from compression.cli import main
 from compression.errors import CompressionError
-from compression.zoo import extra
 
 CODE = (
     "from torch import nn\n"
@@ -43,7 +42,7 @@ def test_data_that_do_not_fit_are_one_line_without_options_and_two_ways_out(open
 
 def test_only_what_opens_is_offered_as_a_way_out(open_page: Open) -> None:
     app = open_page("groups", model="nosuch")
-    assert [button.label for button in app.button] == ["Open resnet8 on mnist5k"]
+    assert [button.label for button in app.button] == [f"Open {names.subject('resnet8', 'mnist5k')}"]
     pairs = list(opening.ways_out("vit_tiny", "sst2"))
     assert pairs == [("vit_tiny", "cifar10"), ("vit_tiny", "none"), ("resnet8", "mnist5k")]
     assert list(opening.ways_out("hf:gpt2", "mnist5k")) == [("hf:gpt2", "none"), ("resnet8", "mnist5k")]
@@ -64,7 +63,7 @@ def test_a_transformer_says_what_it_takes(open_page: Open) -> None:
     pytest.importorskip("transformers")
     app = open_page("model", model="hf:bert", data="none")
     assert errors(app) == []
-    assert extra.titles()["hf:bert"] in app.selectbox(key="pick_model").options
+    assert names.model_label("hf:bert") in app.selectbox(key="pick_model").options
     assert "MACs per sentence" in [metric.label for metric in app.metric]
     text = open_page("model", model="hf:bert", data="mnist5k")
     assert len(errors(text)) == 1

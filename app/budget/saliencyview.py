@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain, widgets
+from app import names, plain, widgets
 from app.model import catalog, studyview
 from compression import data as datasets
 from compression import tasks
@@ -36,10 +36,8 @@ def section(
     """
     if not tasks.attributable(subject.data):
         many, task = datasets.kind(subject.data).many, datasets.task(subject.data)
-        st.caption(
-            f"This is measured along paths between images that are classified; {plain.text(subject.data)} holds {many} "
-            f"for {task}."
-        )
+        label = plain.text(names.data_label(subject.data))
+        st.caption(f"This is measured along paths between images that are classified; {label} holds {many} for {task}.")
         return
     studyview.show(study.KIND, subject, path, study.request(), "Score every channel", EXPLAINED, draw or charts)
 

@@ -78,7 +78,8 @@ def actions(picked: Candidate) -> None:
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(
                 "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "
-                "units for a method that removes channels, and single weights for one that zeroes them."
+                "units for a method that removes channels, and single weights for one that zeroes them. A method that "
+                "takes one number of bits gets the middle of a range."
             )
             for name, method in methods.all_methods().items():
                 if name != picked.method and st.button(method.info.label, key=f"again {name}", icon=":material/tune:"):

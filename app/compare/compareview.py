@@ -192,7 +192,8 @@ def selectors(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, 
         return
     others = {"": "no other run"} | {run: label for run, label in labels.items() if run != picked}
     widgets.choice("Side by side with", others, other, "pick_other", lambda run: state.put("other", run))
-    st.segmented_control("A click on the chart picks", [FIRST, SECOND], default=FIRST, required=True, key="click_picks")
+    common: dict[str, Any] = {"default": FIRST, "required": True, "key": "click_picks"}
+    st.segmented_control("A click on the chart picks", [FIRST, SECOND], on_change="ignore", **common)
 
 
 def titled(run: str, titles: dict[str, str]) -> str:

@@ -10,7 +10,6 @@ from app import names, state
 from app.compare import finals
 from app.gallery import gallery
 from app.terms import tip
-from compression import data as datasets
 from compression.runs.store import RunInfo
 
 KEY = "gallery_shown"
@@ -54,28 +53,14 @@ def _hide() -> None:
                 state.put(name, "")
 
 
-def comparable(info: RunInfo) -> bool:
-    """Was this run of the gallery made on what its data set's name means on this machine?
-
-    CIFAR-10 may be here in its own files while the gallery's runs are of CIFAR-10 (JPEG-75): other images.
-    """
-    if info.data not in datasets.names():
-        return True
-    return _letters(datasets.info(info.data).title) == _letters(gallery.find(info.id).data)
-
-
-def _letters(title: str) -> str:
-    return "".join(letter for letter in title.lower() if letter.isalnum())
-
-
 def split(own: Sequence[RunInfo], pair: finals.Pair) -> tuple[list[RunInfo], list[RunInfo], str]:
     """The user's runs and those of the gallery that one chart of this pair holds, and why some are left out."""
     mine = [info for info in own if not info.runs and (info.model, info.data) == pair]
     theirs = [info for info in gallery.infos() if not info.runs and (info.model, info.data) == pair]
-    others = [info for info in theirs if not comparable(info)]
+    others = [info for info in theirs if not gallery.comparable(info)]
     if not mine or not others:
         return mine, theirs, ""
-    title = gallery.find(others[0].id).data
+    title = gallery.data_label(others[0])
     if gallery.is_gallery(state.get("run")):
         return [], theirs, f"Your own runs are on other images than {title}: only those of the gallery are shown."
     fitting = [info for info in theirs if info not in others]
@@ -83,6 +68,5 @@ def split(own: Sequence[RunInfo], pair: finals.Pair) -> tuple[list[RunInfo], lis
 
 
 def label(pair: finals.Pair, theirs: Sequence[RunInfo]) -> str:
-    """Model and data of a pair for people; the data as the gallery names them where its runs are shown."""
-    data = gallery.data_label(theirs[0]) if theirs else names.data_label(pair[1])
-    return f"{names.model_label(pair[0])} on {data}"
+    """Model and data of a pair in a few words; the data as the gallery names them where its runs are shown."""
+    return gallery.subject(theirs[0]) if theirs else names.subject(*pair)

@@ -54,7 +54,7 @@ def _ask(run: str, again: bool = False) -> None:
             )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             count = st.segmented_control(
-                "Test images", list(IMAGES), default="32", required=True, key="explain_images",
+                "Test images", list(IMAGES), default="32", required=True, key="explain_images", on_change="ignore",
                 help=tip("Drawn at random with a fixed seed. More images, narrower intervals, more time."),
             )  # fmt: skip
             start(run, "start_scores", IMAGES[count or "32"], "Measure it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import names, nav
+from compression import data as datasets
 from compression.plots.candidates import Candidate
 from compression.plots.front_data import FrontRun
 from compression.runs import gallery as library
@@ -18,6 +19,7 @@ __all__ = [
     "Exhibit",
     "Gallery",
     "candidate",
+    "comparable",
     "data_label",
     "exhibits",
     "find",
@@ -26,6 +28,7 @@ __all__ = [
     "is_gallery",
     "read",
     "request",
+    "subject",
     "title",
 ]
 
@@ -61,8 +64,23 @@ def infos(like: str = "") -> list[RunInfo]:
 
 
 def data_label(info: RunInfo) -> str:
-    """The data set of a run in a few words; of the gallery's the full title, such as CIFAR-10 (JPEG-75)."""
-    return find(info.id).data if is_gallery(info.id) else names.data_label(info.data)
+    """The data set of a run in a few words; of the gallery, of other files than those here: as it names them."""
+    return names.data_label(info.data) if comparable(info) else find(info.id).data
+
+
+def comparable(info: RunInfo) -> bool:
+    """Was a run made on what its data set's name means on this machine? The user's own were.
+
+    CIFAR-10 may be here in its own files while the gallery's runs are of CIFAR-10 (JPEG-75): other images.
+    """
+    if not is_gallery(info.id) or info.data not in datasets.names():
+        return True
+    return datasets.info(info.data).files in ("", find(info.id).data)
+
+
+def subject(info: RunInfo) -> str:
+    """Model and data of a run in a few words."""
+    return f"{names.model_label(info.model)} on {data_label(info)}"
 
 
 def title(exhibit: Exhibit) -> str:

@@ -21,7 +21,7 @@ def picture() -> None:
     if not whole:
         return
     info = front_data.front_info([gallery.front_run(exhibit) for exhibit in _of_first_subject(whole[0])])
-    st.markdown(f"**{whole[0].title}: each point is one finished run**")
+    st.markdown(f"**{gallery.subject(whole[0].exhibits[0].info)}: each point is one finished run**")
     widgets.chart(figures.front_figure(info, 340), "gallery_front", info.rows, info.sentence)
 
 
@@ -62,7 +62,7 @@ def card(exhibit: Exhibit) -> None:
     """Method, request, result, a line on what to see, and the click that opens it."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.method_badge(exhibit.info.method)
-        st.caption(exhibit.data, width="content")
+        st.caption(gallery.subject(exhibit.info), width="content")
     st.markdown(f"**{headline(exhibit)}**")
     request = gallery.request(exhibit)
     st.caption(f"{request[:1].upper()}{request[1:]}. {exhibit.line}".strip())
@@ -93,7 +93,7 @@ def folded(collection: Collection, without: tuple[str, ...]) -> None:
     if not rest:
         return
     only = "" if any(exhibit.whole for exhibit in rest) else ", figures only"
-    label = f"{collection.title}: {words.plural(len(rest), 'run')}{only}"
+    label = f"{gallery.subject(collection.exhibits[0].info)}: {words.plural(len(rest), 'run')}{only}"
     with st.expander(label, key=f"fold {collection.name}", on_change="rerun") as fold:
         if not fold.open:
             return

@@ -82,7 +82,8 @@ def table(opened: str) -> None:
     ids = [exhibit.info.id for exhibit in shown]
     listed = listing(shown)
     widgets.picker(listed, ids, opened, "gallery_table", lambda chosen: state.put("run", chosen))
-    widgets.download(listed, "gallery")
+    names_of = ({"model": exhibit.info.model, "data": exhibit.data} for exhibit in shown)
+    widgets.download([{**row, **own} for row, own in zip(listed, names_of, strict=True)], "gallery")
 
 
 def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
@@ -92,7 +93,7 @@ def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
             "run": exhibit.info.id,
             "method": theme.style(exhibit.info.method).label,
             "model": names.model_label(exhibit.info.model),
-            "data": exhibit.data,
+            "data": gallery.data_label(exhibit.info),
             "settings": gallery.request(exhibit),
             "test score": tasks.metric_of(exhibit.final).show(exhibit.final["score"]) if exhibit.final else "",
             "size": words.size(exhibit.final["bytes"]) if exhibit.final else "",

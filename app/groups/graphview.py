@@ -12,7 +12,8 @@ from compression.plots import base, placing
 from compression.plots import graph as figures
 
 TALLEST = 760
-CONFIG = {**base.CONFIG, "displayModeBar": True, "modeBarButtons": [["zoomIn2d", "zoomOut2d", "resetScale2d"]]}
+HIDDEN = ["toImage", "zoom2d", "pan2d", "select2d", "lasso2d", "autoScale2d"]
+CONFIG = {**base.CONFIG, "displayModeBar": True, "modeBarButtonsToRemove": HIDDEN}
 """Zoom in and out, fit; the drawing is moved by the mouse or a finger."""
 ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
 _FOCUS = {ALL: "", GROUP: "group", SEARCH: "search"}

@@ -71,8 +71,8 @@ def model_labels() -> dict[str, str]:
     own = {name: names.model_label(name) for name in options.read().models}
     alike = [name for name, label in own.items() if list(own.values()).count(label) > 1]
     own |= {name: f"{own[name]} ({Path(name).parent})" for name in alike}
-    listed = {name: zoo.spec(name).title for name in zoo.names()}
-    return own | listed | {TORCHVISION + name: f"torchvision: {name}" for name in _torchvision()} | _installed()
+    listed = [*zoo.names(), *(TORCHVISION + name for name in _torchvision()), *_installed()]
+    return own | {name: names.model_label(name) for name in listed}
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -85,10 +85,10 @@ def _torchvision() -> tuple[str, ...]:
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _installed() -> dict[str, str]:
+def _installed() -> tuple[str, ...]:
     from compression.zoo import extra
 
-    return extra.titles()
+    return tuple(extra.titles())
 
 
 def data_labels() -> dict[str, str]:
@@ -136,11 +136,12 @@ def _subject(model: str, data: str) -> ChosenModel:
     own = zoo.spec(model)
     if owncode.is_own(data):
         return ChosenModel(model, data, tuple(own.input), own.classes)
+    title, data_set = names.model_label(model), names.data_label(data)
     kind, task = (own.kind, own.task) if data == NO_DATA else (datasets.kind(data), datasets.task(data))
     if kind is not own.kind:
-        raise CompressionError(f"{data} holds {kind.many}, and {model} is for {own.kind.many}: choose other data")
+        raise CompressionError(f"{data_set} holds {kind.many}, and {title} is for {own.kind.many}: choose other data")
     if task != own.task:
-        raise CompressionError(f"{data} is for {task}, and {model} for {own.task}: choose other data")
+        raise CompressionError(f"{data_set} is for {task}, and {title} for {own.task}: choose other data")
     if data in datasets.names():
         info = datasets.info(data)
         return ChosenModel(model, data, tuple(info.input), info.classes)

@@ -158,9 +158,8 @@ def _opened(match: Match, name: str, content: bytes, checkpoint: Checkpoint) -> 
     chosen = _data(match)
     for key, value in (("model", match.model), ("data", chosen), ("weights", token)):
         state.put(key, value)
-    known = zoo.spec(match.model)
-    classes = "" if known.kind is PIXEL else f" with {match.classes:,} classes"
-    title = known.title if match.model in zoo.names() else match.model
+    classes = "" if zoo.spec(match.model).kind is PIXEL else f" with {match.classes:,} classes"
+    title = names.model_label(match.model)
     line = f"{plain.text(name)} is **{plain.text(title)}**{classes}, {words.count(checkpoint.params)} numbers."
     if token:
         line += " All pages and new runs now use its weights."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, widgets, words
+from app import names, plain, widgets, words
 from app.model import catalog, paces, studyview
 from app.runs import permissions, runlog
 from compression import zoo
@@ -24,7 +24,8 @@ def section(subject: catalog.ChosenModel) -> None:
         return
     state = folder.state if folder is not None else ""
     if folder is not None and state in (QUEUED, RUNNING):
-        st.caption(f"Trains {plain.text(subject.model)} for {budget.epochs:g} epochs. You may leave this page.")
+        label = plain.text(names.model_label(subject.model))
+        st.caption(f"Trains {label} for {budget.epochs:g} epochs. You may leave this page.")
         st.fragment(run_every="1s")(studyview.progress)(dense.KIND, folder.id)
         return
     if folder is not None and state not in (DONE, ""):

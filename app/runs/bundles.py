@@ -39,7 +39,7 @@ def _single(info: RunInfo) -> bool:
 def _shipped(exhibit: gallery.Exhibit) -> str:
     only = "" if exhibit.whole else ", figures only"
     method = theme.style(exhibit.info.method).label
-    request = f"{exhibit.info.model} on {exhibit.data}, {gallery.request(exhibit)}"
+    request = f"{gallery.subject(exhibit.info)}, {gallery.request(exhibit)}"
     return f"Gallery{only}: {method}, {request} ({exhibit.name})"
 
 
@@ -111,6 +111,7 @@ def rounding(run: str, measured: Mapping[str, Any]) -> bool:
         f"Channel counts at multiples of {EIGHT}",
         value=done,
         key=f"multiple-{run}",
+        on_change="ignore",
         help=tip(
             "Some removed channels come back as zeros: a little larger, faster on this machine, the same answers."
         ),

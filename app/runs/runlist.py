@@ -98,7 +98,8 @@ def _several() -> bool:
 
 def _searched(each: Summary) -> str:
     info = each.info
-    parts = [each.labels.name, *each.labels.tags, info.id, info.model, info.data, theme.style(info.method).label]
+    subject = (info.model, info.data, names.subject(info.model, info.data))
+    parts = [each.labels.name, *each.labels.tags, info.id, *subject, theme.style(info.method).label]
     return " ".join([*parts, _settings(each)]).casefold()
 
 
@@ -169,9 +170,12 @@ def actions(chosen: Sequence[RunInfo]) -> None:
             if st.button(f"Delete {words.plural(len(chosen), 'run')}", key="delete_several"):
                 runbuttons.delete([info.id for info in chosen])
         with st.popover("Tag", icon=":material/sell:", key="tag_menu", disabled=not chosen):
-            tag = st.text_input("Tag to add", max_chars=labels.LONGEST_TAG, key="tag_several")
-            if st.button("Add it", key="add_tag", disabled=not tag.strip()):
+            tag = st.text_input("Tag to add", max_chars=labels.LONGEST_TAG, key="tag_several", on_change="ignore")
+            pressed = st.button("Add it", key="add_tag")
+            if pressed and tag.strip():
                 runbuttons.add_tag([info.id for info in chosen], tag)
+            elif pressed:
+                st.caption("Type a tag first.")
         st.caption(_why(chosen, going, pairs, ready))
 
 

@@ -17,6 +17,7 @@ from app.runs import (
     runbuttons,
     runlog,
     sweepview,
+    timeline,
     unitview,
     view_model,
 )
@@ -50,7 +51,9 @@ def draw(run: str, set_up: nav.SetUp, units: unitview.Units) -> None:
     explained.sources(now.method)
     if gallery.is_gallery(run):
         galleryview.about(gallery.find(run))
-    fronts.section(now, infos, children, sweep)
+    beside = st.container() if sweep or now.state == "done" else timeline.beside(now)
+    with beside:
+        fronts.section(now, infos, children, sweep)
     if sweep:
         sweepview.table(run, children, infos)
         return
@@ -82,12 +85,11 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
         widgets.method_badge(now.method)
         sweep_of = f"{sweepview.title(now.run, info.runs)}, " if sweep and info is not None else ""
         shipped = gallery.is_gallery(now.run)
-        data = gallery.find(now.run).data if shipped else names.data_label(now.data)
-        label = names.model_label(now.model)
+        pair = gallery.subject(gallery.find(now.run).info) if shipped else names.subject(now.model, now.data)
         named = "" if shipped else runlog.name(now.run)
         settings = "" if sweep else f", {names.request(now.budget)}"
-        text = plain.text(f"{named}{': ' if named else ''}{sweep_of}{label} on {data}{settings}")
-        st.markdown(f"**{text}**", width="content", help=tip(plain.text(now.model) if label != now.model else None))
+        text = plain.text(f"{named}{': ' if named else ''}{sweep_of}{pair}{settings}")
+        st.markdown(f"**{text}**", width="content", help=tip(plain.text(names.path(now.model)) or None))
         widgets.gallery_badge(shipped)
         if not shipped:
             title = names.title(now.run, now.budget, info.runs if info is not None else 0)

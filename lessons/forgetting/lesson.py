@@ -109,7 +109,7 @@ def _pixels(way: str, number: int, facts: Mapping[str, str]) -> View:
     now = every[number - 1]
     figure = tile_figure(now).update_layout(height=TILE_HEIGHT)
     differ, total = recorded_maps.differing()
-    caption = f"A GETA run of resnet8 on digits. The original says **{now.before}**, the compressed model "
+    caption = f"A GETA run of ResNet-8 on digits. The original says **{now.before}**, the compressed model "
     caption += f"**{now.after}** (right: {now.label}). Orange pixels speak for “{now.before}”"
     caption += ", blue ones against it. " if now.signed else ". "
     caption += f"The two maps rank the pixels alike to **{now.alike:.2f}** (1 would be the same). The models answer "

@@ -84,7 +84,7 @@ def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Pa
 
 def _copy(project: Path, extended: bool) -> Path:
     (project / "compression").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "lazy.py"):
+    for name in ("__init__.py", "errors.py", "home.py", "lazy.py"):
         text = (ROOT / "compression" / name).read_text(encoding="utf-8")
         if not extended:
             assert "pkgutil.extend_path" in text or name != "__init__.py"

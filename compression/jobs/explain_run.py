@@ -58,7 +58,7 @@ def cancel(folder: RunFolder) -> Job:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explain the run in the folder named on the command line; exit status 0 when the files are there."""
-    parser = argparse.ArgumentParser(prog="compression.jobs.explain_run")
+    parser = argparse.ArgumentParser(prog=home.module("compression.jobs.explain_run"))
     parser.add_argument("run")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)

@@ -88,11 +88,11 @@ class Environment:
         home, work = folder / "venv", folder / "work"
         venv.create(home, symlinks=True)
         work.mkdir()
-        made = cls(home, work, folder / "data")
-        (made.site / "linked.pth").write_text(f"{link(lines, folder / 'linked' / 'site-packages')}\n")
-        pip = [sys.executable, "-m", "pip", "--python", str(made.python), "install", "--no-deps", "--no-index", "-q"]
-        subprocess.run([*pip, str(wheel)], check=True)
-        return made
+        environment = cls(home, work, folder / "data")
+        (environment.site / "linked.pth").write_text(f"{link(lines, folder / 'linked' / 'site-packages')}\n")
+        pip = [sys.executable, "-m", "pip", "--python", str(environment.python), "--quiet"]
+        subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+        return environment
 
     @property
     def python(self) -> Path:
@@ -113,8 +113,8 @@ class Environment:
     def variables(self) -> dict[str, str]:
         """The variables of its commands: nothing says where a checkout is, and the user's data are its own."""
         ours = ("PYTHONPATH", "COMPRESSION_RUNS", "COMPRESSION_MODELS", "COMPRESSION_CACHE", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if name not in ours}
-        return {**kept, "XDG_DATA_HOME": str(self.data), "COLUMNS": "200"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ours}
+        return {**inherited, "XDG_DATA_HOME": str(self.data), "COLUMNS": "200"}
 
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Carry out a command there."""

@@ -50,7 +50,7 @@ def installed() -> Path:
     return home
 
 
-def said(code: str, project: Path, scratch: Path, *, last: bool = False) -> list[str]:
+def output(code: str, project: Path, scratch: Path, *, last: bool = False) -> list[str]:
     """The lines that ``code`` prints there, with ``project`` (as ``/project``) first or ``last`` on the path."""
     runner = scratch / "run.mjs"
     runner.write_text(RUNNER)

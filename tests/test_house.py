@@ -107,7 +107,7 @@ def test_simulated_standard_package_of_the_same_name(tmp_path: Path, extended: b
 def test_real_python_3_14(tmp_path: Path, extended: bool) -> None:
     """``import gzip, bz2, lzma`` with the project's root at the front of the path, on CPython 3.14 itself."""
     project = _copy(tmp_path / "project", extended) if not extended else ROOT
-    lines = real314.said(IMPORTS.format(root="/project"), project, tmp_path)
+    lines = real314.output(IMPORTS.format(root="/project"), project, tmp_path)
     expected = "(3, 14) 2" if extended else "No module named 'compression._common'"
     assert expected in lines[-1], lines
 

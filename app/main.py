@@ -1,4 +1,5 @@
-"""Entry point of the app: the server's gate, and the frame around every page. Start it with ``make app``.
+"""Entry point of the app: the server's gate, and the frame around every page. Start it with ``make app`` or, installed,
+``compression-explorer app``.
 
 ``streamlit run`` imports this file once for ``app``, the server, and executes it for every answer of a page.
 """
@@ -8,7 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.path])
+ROOT = Path(__file__).resolve().parent.parent
+if not (ROOT / "__init__.py").exists():  # a checkout; of what is installed it is a package, and no place for imports
+    sys.path[:] = dict.fromkeys([str(ROOT), *sys.path])
 
 import streamlit as st  # noqa: E402
 from starlette.routing import Route  # noqa: E402

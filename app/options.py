@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from compression import owncode
+from compression import home, owncode
 from compression.data.layout import annotation_files, holds_masks
 from compression.errors import CompressionError
 from compression.reading import expanded
@@ -30,7 +30,7 @@ class ServerOptions:
     models: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     data_root: str | None = None
-    runs: str = "runs"
+    runs: str = home.RUNS
     log_times: bool = False
     hosts: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ def read(argv: Sequence[str] | None = None) -> ServerOptions:
     parser.add_argument("--model", action="append", default=[], metavar="FILE.py:FUNCTION")
     parser.add_argument("--task", action="append", default=[], metavar="FILE.py:FUNCTION")
     parser.add_argument("--data-root", metavar="DIR")
-    parser.add_argument("--runs", default="runs", metavar="DIR")
+    parser.add_argument("--runs", default=home.RUNS, metavar="DIR")
     parser.add_argument("--log-times", action="store_true")
     parser.add_argument("--host", action="append", default=[], metavar="NAME")
     parsed = parser.parse_args(given[1:])

@@ -28,6 +28,8 @@ from starlette.responses import PlainTextResponse
 from streamlit import cli_util, config
 from streamlit.web.server import server_util
 
+from compression import home
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -180,6 +182,6 @@ def _preload() -> None:
     """
     first_page.wait(timeout=IDLE_SECONDS)
     time.sleep(DELIVERY_SECONDS)
-    for module in PRELOADED:
+    for module in map(home.module, PRELOADED):
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compression import home
+
 
 def line(*words: str, python: str = "python", options: Mapping[str, Any] | None = None) -> str:
     """A command of this project: ``words`` (``train``, ``resume RUN``), then ``options`` that are not ``None``."""
     typed = [word for name, value in (options or {}).items() if value is not None for word in option(name, str(value))]
-    return shlex.join([python, "-m", "compression", *words, *typed])
+    return shlex.join([*([home.PROJECT] if home.INSTALLED else [python, "-m", home.PACKAGE]), *words, *typed])
 
 
 def option(name: str, value: str) -> list[str]:
@@ -22,11 +24,13 @@ def option(name: str, value: str) -> list[str]:
 
 
 def app(*words: str) -> str:
-    """The command that starts the app with these arguments, quoted for the shell and once more for make."""
+    """The command that starts the app with these arguments, quoted for the shell and, in a checkout, for make."""
+    if home.INSTALLED:
+        return shlex.join([home.PROJECT, "app", *words])
     return f"make app ARGS={shlex.quote(shlex.join(words).replace('$', '$$'))}"
 
 
 def interpreter() -> str:
     """How to type this Python at the project's root: the one in ``.venv`` where it runs, else ``python``."""
-    inside = Path(sys.prefix) == Path(__file__).resolve().parents[1] / ".venv"
+    inside = Path(sys.prefix) == home.ROOT / ".venv"
     return ".venv/bin/python" if inside else "python"

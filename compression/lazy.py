@@ -14,6 +14,8 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 
+from compression import home
+
 
 def on_first_use(
     package: str, objects: Mapping[str, str], modules: Mapping[str, str] | None = None
@@ -22,10 +24,11 @@ def on_first_use(
     modules = modules or {}
 
     def get(name: str) -> object:
-        if name in objects:
-            return getattr(importlib.import_module(objects[name]), name)
-        if name in modules:
-            return importlib.import_module(modules[name])
+        with home.optional():
+            if name in objects:
+                return getattr(importlib.import_module(home.module(objects[name])), name)
+            if name in modules:
+                return importlib.import_module(home.module(modules[name]))
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def names() -> list[str]:

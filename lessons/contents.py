@@ -30,7 +30,7 @@ class Entry:
 
     def load(self) -> Lesson:
         """The lesson; its module is imported by the first call."""
-        lesson: Lesson = import_module(f"lessons.{self.name}.lesson").LESSON
+        lesson: Lesson = import_module(f"{__package__}.{self.name}.lesson").LESSON
         return lesson
 
 

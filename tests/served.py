@@ -40,7 +40,7 @@ class Served:
 @contextlib.contextmanager
 def served(runs: Path, log: Path, *arguments: str) -> Iterator[Served]:
     """The app on ``runs`` with more ``arguments``, started as ``make app`` starts it; ended at the end of the block."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
     command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(runs), *arguments]
     with log.open("wb") as stream:
@@ -132,7 +132,7 @@ def follow(page: Page, name: str) -> None:
     settled(page, name)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -12,10 +12,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import real314
 
 ROOT = Path(__file__).resolve().parents[1]
-PYODIDE = "314"  # the npm package of this major version brings CPython 3.14
-CACHE = ROOT / ".venv" / "pyodide"
 
 IMPORTS = """
 import gzip, bz2, lzma, sys
@@ -84,7 +83,7 @@ def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Pa
 
 def _copy(project: Path, extended: bool) -> Path:
     (project / "compression").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "lazy.py"):
+    for name in ("__init__.py", "errors.py", "home.py", "lazy.py"):
         text = (ROOT / "compression" / name).read_text(encoding="utf-8")
         if not extended:
             assert "pkgutil.extend_path" in text or name != "__init__.py"
@@ -104,57 +103,13 @@ def test_simulated_standard_package_of_the_same_name(tmp_path: Path, extended: b
         assert "No module named 'compression._common'" in process.stderr
 
 
-@pytest.fixture(scope="session")
-def pyodide() -> Path:
-    """The folder of the npm package that brings a real CPython 3.14, run by Node.js."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: no real Python 3.14 to try (the simulated one was tried)")
-    home = CACHE / "node_modules" / "pyodide"
-    if not (home / "pyodide.asm.wasm").is_file():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--prefix", str(CACHE), "--no-audit", "--no-fund", f"pyodide@{PYODIDE}"]
-        process = subprocess.run(command, capture_output=True, text=True, timeout=240)
-        if process.returncode != 0:
-            reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"the npm package pyodide could not be installed ({reason}); the simulated 3.14 was tried")
-    return home
-
-
-RUNNER = """
-const { loadPyodide } = await import(process.argv[2]);
-const python = await loadPyodide({ stdout: console.log });
-python.FS.mkdir("/project");
-python.FS.mount(python.FS.filesystems.NODEFS, { root: process.argv[3] }, "/project");
-python.runPython(process.argv[4]);
-"""
-
-# Pyodide itself has imported gzip and its like by now: forget them, so that they are imported as in a fresh process.
-FRESH = """
-import sys, traceback
-sys.path.insert(0, "/project")
-for name in list(sys.modules):
-    if name.partition(".")[0] in ("compression", "gzip", "bz2", "lzma", "zipfile", "tarfile", "shutil"):
-        del sys.modules[name]
-try:
-    exec({code!r}, {{}})
-except Exception:
-    print(traceback.format_exc())
-"""
-
-
 @pytest.mark.parametrize("extended", [True, False])
-def test_real_python_3_14(pyodide: Path, tmp_path: Path, extended: bool) -> None:
+def test_real_python_3_14(tmp_path: Path, extended: bool) -> None:
     """``import gzip, bz2, lzma`` with the project's root at the front of the path, on CPython 3.14 itself."""
     project = _copy(tmp_path / "project", extended) if not extended else ROOT
-    runner = tmp_path / "run.mjs"
-    runner.write_text(RUNNER)
-    code = FRESH.format(code=IMPORTS.format(root="/project"))
-    command = ["node", str(runner), str(pyodide / "pyodide.mjs"), str(project), code]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert process.returncode == 0, process.stderr[-2000:]
+    lines = real314.output(IMPORTS.format(root="/project"), project, tmp_path)
     expected = "(3, 14) 2" if extended else "No module named 'compression._common'"
-    assert expected in process.stdout.strip().splitlines()[-1], process.stdout
+    assert expected in lines[-1], lines
 
 
 def _imported(path: Path) -> set[str]:

@@ -109,8 +109,9 @@ def test_a_run_that_goes_on_is_followed_to_its_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", trackers.TRACKERS)
 def test_a_package_that_is_not_there_is_named(finished: RunFolder, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = {"tensorboard": "torch.utils.tensorboard", "mlflow": "mlflow"}[name]
-    monkeypatch.setitem(sys.modules, package, None)
+    for module in [each for each in sys.modules if each.startswith(("torch.utils.tensorboard", f"{name}."))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, f"compression.trackers.{name}", raising=False)
     with pytest.raises(CompressionError, match=r"requirements-track\.txt"):
         trackers.track(finished, name)

@@ -16,7 +16,7 @@ from app import live, names, plain
 from app.model import catalog
 from app.runs import permissions, runlog
 from compression import data as datasets
-from compression import tasks
+from compression import home, tasks
 from compression.errors import CompressionError
 from compression.explain import METHODS
 from compression.plots import tiles
@@ -51,7 +51,7 @@ def check(run: str) -> None:
     if named and not datasets.info(budget.data).local:
         raise CompressionError(
             f"the {datasets.kind(budget.data).many} of {names.data_label(budget.data)} are not on this machine: any "
-            "command that uses them, such as `python -m compression train`, downloads them; or name their folder in "
+            f"command that uses them, such as `{home.PROGRAM} train`, downloads them; or name their folder in "
             "COMPRESSION_DATA"
         )
 

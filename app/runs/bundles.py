@@ -12,7 +12,7 @@ from app import names, state, theme, widgets, words
 from app.gallery import gallery
 from app.runs import permissions, runlog
 from app.terms import tip
-from compression import commands, tasks, zoo
+from compression import commands, home, tasks, zoo
 from compression.asks import ACTIVATION_BITS_OPTION
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -221,11 +221,11 @@ def code(name: str, budget: Budget) -> str:
         own = f"from {file.removesuffix('.py')} import {function}  # your {file}, beside this\n"
         model = f", model={function}"
     load = f"model = cx.load({name!r}{model})  # the slim network, in evaluation mode"
-    loaded = f"import compression as cx\n{own}\n{load}\n"
+    loaded = f"import {home.PACKAGE} as cx\n{own}\n{load}\n"
     if type(method).prepare is Method.prepare:
         values = {"method": method.info.name, "model": network, "data": Path(budget.data).name}
         words_of = [word for option, value in values.items() for word in commands.option(option, value)]
-        return f"{loaded}\n# This method runs as a whole:\n# python -m compression run {' '.join(words_of)}\n"
+        return f"{loaded}\n# This method runs as a whole:\n# {home.PROGRAM} run {' '.join(words_of)}\n"
     built = ", ".join(map(repr, (network, budget.input, budget.classes)))
     lines = [f"dense = cx.zoo.build({built})  # in its place: a trained model of your own"]
     activations = method.ask(ACTIVATION_BITS_OPTION)

@@ -13,9 +13,9 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import Box
 
+from compression import __version__, home
 from compression.errors import CompressionError, RunFailed
 
-PROGRAM = "python -m compression"
 COLUMNS = DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8), padding=(0, 0)))
 """How ``--help`` is laid out: aligned columns without frames."""
 COMMANDS = {
@@ -40,6 +40,7 @@ COMMANDS = {
     "track": ("track:track", "hand runs over to TensorBoard or MLflow, and follow those that go on"),
     "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
     "report": ("report:report", "runs as one HTML file: front, layers, bytes, budget, provenance; opens anywhere"),
+    "app": ("app:app", "open the app in the browser"),
 }
 """Command → its function in this package, which is imported when the command is used, and what it is for."""
 
@@ -48,15 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command and return its exit status; COMPRESSION_DEBUG=1 shows where an unforeseen error is."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if words == ["--version"]:
+            print(__version__)
+            return 0
         if not words or words[0] not in {*COMMANDS, "-h", "--help"}:
             typed = f", not {words[0]}" if words else ""
             raise CompressionError(f"COMMAND must be one of {', '.join(COMMANDS)}{typed}")
         app = parser()
-        status = app(_full_names(app, words), exit_on_error=False, print_error=False)
+        with home.optional():
+            status = app(_full_names(app, words), exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return int(status or 0)
     except CycloptsError as error:
-        return _refuse(f"{str(error).rstrip('.')} (see {PROGRAM} {words[0]} --help)", 2)
+        return _refuse(f"{str(error).rstrip('.')} (see {home.PROGRAM} {words[0]} --help)", 2)
     except CompressionError as error:
         return _refuse(str(error), 1 if isinstance(error, RunFailed) else 2)
     except KeyboardInterrupt:
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> App:
     """The parser with every command; an option that is repeated counts as it is typed last."""
     app = App(
-        name=PROGRAM,
+        name=home.PROGRAM,
         help="Explore and run the compression of neural networks.",
         version_flags=[],
         help_format="plaintext",
@@ -86,7 +91,7 @@ def parser() -> App:
         suppress_keyboard_interrupt=False,
     )
     for place, (name, (function, help)) in enumerate(COMMANDS.items()):
-        app.command(f"compression.cli.{function}", name=name, help=help, sort_key=place)
+        app.command(f"{__name__}.{function}", name=name, help=help, sort_key=place)
     return app
 
 
@@ -98,7 +103,7 @@ def _full_names(app: App, words: Sequence[str]) -> list[str]:
     def full(word: str) -> str:
         option, equals, value = word.partition("=")
         if option[:2] == "--" and ("." in option or option[2:3] == "_"):  # would reach a parameter, not an option
-            raise CompressionError(f"unknown option {option} (see {PROGRAM} {words[0]} --help)")
+            raise CompressionError(f"unknown option {option} (see {home.PROGRAM} {words[0]} --help)")
         matches = [name for name in names if name.startswith(option)] if option[:2] == "--" != option else []
         return f"{matches[0]}{equals}{value}" if len(matches) == 1 else word
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from compression import home
 from compression.cli.options import COUNT, BundleOut, Json, Run, Runs
 from compression.cli.output import answer, columns, size
 from compression.cli.progress import progress_bar
@@ -54,7 +55,7 @@ Statistics = Annotated[
 def export(
     run: Run, /, *, out: BundleOut = "bundle.zip", no_onnx: NoOnnx = False, no_latency: NoLatency = False,
     multiple: Multiple = 1, bits: Bits = None, layered: Layered = False, layered_bits: LayeredBits = None,
-    layered_statistics: Statistics = None, runs: Runs = "runs", json: Json = None,
+    layered_statistics: Statistics = None, runs: Runs = home.RUNS, json: Json = None,
 ) -> None:  # fmt: skip
     """Write the bundle and list what is in it."""
     from compression import export as bundles

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from compression import methods
+from compression import home, methods
 from compression.budget import Budget
 from compression.cli import options as opt
 from compression.cli.budget import ask_texts, ask_value, budget
@@ -37,7 +37,7 @@ Allocating = Annotated[str, Parameter(help="one that allocates (default: the fir
 
 
 def forecast(
-    *, _budget: opt.Typed = opt.NOTHING, runs: opt.Runs = "runs", json: opt.Json = None, **more: opt.More
+    *, _budget: opt.Typed = opt.NOTHING, runs: opt.Runs = home.RUNS, json: opt.Json = None, **more: opt.More
 ) -> None:
     """Ask the budget's method, and show what it answers layer by layer."""
     method, requested = methods.of_budget(budget({**_budget, **more}))

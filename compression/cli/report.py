@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from compression import home
 from compression.cli.options import Json, ReportOut, Runs
 from compression.cli.output import answer, size, write
 from compression.errors import CompressionError
@@ -15,7 +16,7 @@ from compression.errors import CompressionError
 RunIds = Annotated[str, Parameter(help="ids, as `runs` lists them; gallery.COLLECTION.RUN of the gallery")]
 
 
-def report(*run: RunIds, out: ReportOut = "report.html", runs: Runs = "runs", json: Json = None) -> None:
+def report(*run: RunIds, out: ReportOut = "report.html", runs: Runs = home.RUNS, json: Json = None) -> None:
     """Write the file; runs that are gone or not done are named in it."""
     from compression.report import collect, document
     from compression.report import report as content

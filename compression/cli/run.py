@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from compression import commands
+from compression import commands, home
 from compression import methods as all_methods
 from compression import runs as library
 from compression.cli.budget import budget, budget_and_axes
@@ -57,7 +57,7 @@ Yes = Annotated[bool, Parameter(negative=(), help=f"start a race of more than {r
 
 def run(
     *, _budget: Typed = NOTHING, device: Device = AUTO, gpus: Gpus = 1, gradient_bits: GradientBits = None,
-    detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
+    detach: Detach = False, priority: Priority = 0, runs: Runs = home.RUNS, json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start the run and follow it."""
     requested = budget({**_budget, **more})
@@ -68,7 +68,7 @@ def run(
 def sweep(
     *, _budget: Typed = NOTHING, methods: Methods = "", seeds: Seeds = "", match: Match = "", yes: Yes = False,
     find: Find = None, min_score: MinScore = None, device: Device = AUTO, gpus: Gpus = 1, detach: Detach = False,
-    priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
+    priority: Priority = 0, runs: Runs = home.RUNS, json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start a run for each combination of values (a comma separates those of an option), or a search among them."""
     requested, axes = budget_and_axes({**_budget, **more})

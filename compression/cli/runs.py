@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from compression import home, tasks
 from compression import runs as library
-from compression import tasks
 from compression.cli.options import Detach, Json, Run, Runs
 from compression.cli.output import answer, columns
 from compression.cli.run import follow
@@ -31,12 +31,12 @@ ROWS = {
 }  # fmt: skip
 
 
-def list_runs(*, tag: Tag = None, runs: Runs = "runs", json: Json = None) -> None:
+def list_runs(*, tag: Tag = None, runs: Runs = home.RUNS, json: Json = None) -> None:
     """One line a run; folders that cannot be read are named on stderr."""
     if not Path(runs).is_dir():
         answer([], f"no runs in {runs}", json)
         return
-    described = "runs" if tag is None else f"runs with the tag {tag}"
+    described = home.RUNS if tag is None else f"runs with the tag {tag}"
     store = library.Store(runs)
     infos = store.list()
     rows, problems = summaries(store, infos)
@@ -67,7 +67,7 @@ def _row(run: dict[str, Any], root: Path) -> dict[str, Any]:
     return {**run, **final, "method": method, "step": step, "started": started}
 
 
-def show(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> None:
+def show(run: Run, /, *, runs: Runs = home.RUNS, json: Json = None) -> None:
     """The result, of a run that has not ended as far as it has come."""
     result = library.result(library.RunFolder.open(runs, run))
     state = _state(Path(runs), run, result["status"])
@@ -88,7 +88,7 @@ def label(
     name: Annotated[str | None, Parameter(help="what the run is called; empty: nothing")] = None,
     tag: Annotated[tuple[str, ...], Parameter(help="a tag to add; again for another")] = (),
     untag: Annotated[tuple[str, ...], Parameter(help="a tag to take away; again for another")] = (),
-    runs: Runs = "runs",
+    runs: Runs = home.RUNS,
     json: Json = None,
 ) -> None:
     """Name runs, or tag them; without either, what they are called."""
@@ -105,17 +105,17 @@ def label(
     answer([{"run": each, **dataclasses.asdict(value)} for each, value in named.items()], "\n".join(lines), json)
 
 
-def pause(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> int:
+def pause(run: Run, /, *, runs: Runs = home.RUNS, json: Json = None) -> int:
     """Stop it for now; a run that has stopped is not changed."""
     return _report(run, library.pause(run, runs), json)
 
 
-def cancel(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> int:
+def cancel(run: Run, /, *, runs: Runs = home.RUNS, json: Json = None) -> int:
     """Stop it; a run that has ended is not changed."""
     return _report(run, library.cancel(run, runs), json)
 
 
-def resume(run: Run, /, *, detach: Detach = False, runs: Runs = "runs", json: Json = None) -> int:
+def resume(run: Run, /, *, detach: Detach = False, runs: Runs = home.RUNS, json: Json = None) -> int:
     """Continue and follow to the end; of a run that is done, the result."""
     library.resume(run, runs)
     return follow(run, runs, json, detach)
@@ -124,7 +124,7 @@ def resume(run: Run, /, *, detach: Detach = False, runs: Runs = "runs", json: Js
 def delete(
     *run: Annotated[str, Parameter(help="ids, as `runs` lists them")],
     older_than: OlderThan = None,
-    runs: Runs = "runs",
+    runs: Runs = home.RUNS,
     json: Json = None,
 ) -> None:
     """Delete those named and those that are old enough."""

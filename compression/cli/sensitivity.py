@@ -6,7 +6,7 @@ from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
-from compression import methods
+from compression import home, methods
 from compression.budget import Budget
 from compression.cli import options
 from compression.cli.output import answer, table
@@ -27,7 +27,7 @@ Within = Annotated[float, Parameter(metavar="POINTS", help="bounds that lose at 
 
 def sensitivity(
     *, model: options.Model, data: options.Data, method: Method = "", preprocess: options.Preprocess = (),
-    images: Images = study.IMAGES, within: Within = 1.0, device: options.Device = AUTO, runs: options.Runs = "runs",
+    images: Images = study.IMAGES, within: Within = 1.0, device: options.Device = AUTO, runs: options.Runs = home.RUNS,
     json: options.Json = None, **shape: Unpack[options.Shape],
 ) -> None:  # fmt: skip
     """Measure (or read what was measured before), and show the table with the bounds that follow."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from compression import home
 from compression import runs as library
 from compression.cli.options import Json, Runs
 from compression.cli.output import answer
@@ -25,7 +26,7 @@ def track(
             "(default: MLFLOW_TRACKING_URI, else mlruns)",
         ),
     ] = None,
-    runs: Runs = "runs",
+    runs: Runs = home.RUNS,
     json: Json = None,
 ) -> None:
     """Hand them over, and follow those that go on until they are at rest; again adds what is new."""

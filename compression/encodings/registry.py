@@ -26,7 +26,7 @@ def register(encoding: Encoding[Any]) -> None:
 
 @cache
 def _shipped() -> dict[str, Encoding[Any]]:
-    package = importlib.import_module("compression.encodings")
+    package = importlib.import_module(str(__package__))
     modules = (importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__))
     encodings = [module.ENCODING for module in modules if hasattr(module, "ENCODING")]
     return {encoding.kind: encoding for encoding in encodings}

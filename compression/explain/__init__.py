@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from compression import home
 from compression.explain.attribution_methods import METHODS, Method
 
 if TYPE_CHECKING:
@@ -64,5 +65,6 @@ _LATE = {
 def __getattr__(name: str) -> Any:
     """Import what needs torch on first use."""
     if name in _LATE:
-        return getattr(importlib.import_module(f"compression.explain.{_LATE[name]}"), name)
-    raise AttributeError(f"module 'compression.explain' has no attribute {name!r}")
+        with home.optional():
+            return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from compression import home
 from compression.errors import CompressionError
 from compression.export import card, standalone
 from compression.export.config import config
@@ -54,6 +55,7 @@ class Bundle:
         }  # fmt: skip
 
 
+@home.optional()
 def export(
     folder: RunFolder,
     out: str | Path,

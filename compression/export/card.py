@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from compression import methods, tasks, zoo
+from compression import home, methods, tasks, zoo
 from compression.budget import Budget
 from compression.data import kind
 from compression.export import findings
@@ -88,7 +88,7 @@ def _template() -> Any:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "sentence": _sentence}
-    environment.globals["table"] = table
+    environment.globals |= {"table": table, "home": home}
     return environment.get_template("card.md.j2")
 
 

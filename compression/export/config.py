@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-import compression
-from compression import encodings
+from compression import __version__, encodings
 from compression.data.catalogue import PADDING
 from compression.data.types import PASSAGE, TEXT, DataSet
 from compression.export.source import Source
@@ -55,7 +54,7 @@ def config(source: Source) -> dict[str, Any]:
         "multiple": source.multiple,
         "rebuilt": bool(source.result.get("rebuilt")),
         "versions": {
-            "compression-explorer": compression.__version__,
+            "compression-explorer": __version__,
             "torch": torch.__version__.partition("+")[0],
             "python": platform.python_version(),
         },

@@ -72,7 +72,7 @@ class LayeredExport:
 
 def loader() -> str:
     """The source of ``load_layered.py``: it reads prefixes of the file with numpy, torch and constriction alone."""
-    frame = resources.files("compression.export").joinpath("load_layered.py.txt").read_text("utf-8")
+    frame = resources.files(str(__package__)).joinpath("load_layered.py.txt").read_text("utf-8")
     return with_words(frame)
 
 

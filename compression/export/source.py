@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compression import zoo
+from compression import home, zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
@@ -118,7 +118,7 @@ def _refuse_unfinished(folder: RunFolder) -> None:
     if folder.state != DONE:
         raise CompressionError(
             f"run {folder.id} is {folder.state}: only a run that is done can be exported "
-            f"(`python -m compression show {folder.id}` tells how it stands)"
+            f"(`{home.PROGRAM} show {folder.id}` tells how it stands)"
         )
 
 

@@ -22,7 +22,7 @@ HEADER, KINDS = "# the words of headers are put here\n", "# how weights are deco
 
 def program() -> str:
     """The source of ``load.py``, which reads every version and every kind of encoding known here."""
-    frame = resources.files("compression.export").joinpath("load.py.txt").read_text("utf-8")
+    frame = resources.files(str(__package__)).joinpath("load.py.txt").read_text("utf-8")
     decoders = {kind: encoding.decode for kind, encoding in encodings.all_encodings().items()}
     table = ", ".join(f'"{kind}": {decode.__name__}' for kind, decode in decoders.items())
     known = textwrap.fill(f"KINDS = {{{table}}}", 120, subsequent_indent=" " * 9, break_on_hyphens=False)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compression import devices
+from compression import devices, home
 from compression.jobs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CANCELLED", "DONE", "FAILED", "NONE", "RUNNING", "Job", "cancel", "main", "start", "status", "work"]
 
-COMMAND = (sys.executable, "-m", "compression.jobs.explain_run")
+COMMAND = (sys.executable, "-m", home.module("compression.jobs.explain_run"))
 SHOWN = 24  # images whose maps are stored: the changed ones first
 SCORES = 0.85  # the share of the work that the scores are
 
@@ -58,7 +58,7 @@ def cancel(folder: RunFolder) -> Job:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explain the run in the folder named on the command line; exit status 0 when the files are there."""
-    parser = argparse.ArgumentParser(prog="compression.jobs.explain_run")
+    parser = argparse.ArgumentParser(prog=home.module("compression.jobs.explain_run"))
     parser.add_argument("run")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compression import home
 from compression.jobs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
 
 __all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "bundle_path", "main", "start", "status"]
 
-COMMAND = (sys.executable, "-m", "compression.jobs.export_run")
+COMMAND = (sys.executable, "-m", home.module("compression.jobs.export_run"))
 
 
 def bundle_path(folder: RunFolder) -> Path:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compression import home
 from compression.jobs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
 
 __all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "main", "start", "status"]
 
-COMMAND = (sys.executable, "-m", "compression.jobs.layered_run")
+COMMAND = (sys.executable, "-m", home.module("compression.jobs.layered_run"))
 
 
 def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND) -> None:

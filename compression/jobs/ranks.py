@@ -18,14 +18,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compression import devices, methods
+from compression import devices, home, methods
 from compression.errors import RunFailed
 from compression.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
 
-COMMAND = (sys.executable, "-m", "compression.jobs.ranks")
+COMMAND = (sys.executable, "-m", home.module("compression.jobs.ranks"))
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 3.0  # in which a process that failed ends
 HOURS = 4  # that a process waits for the others: the first one measures meanwhile

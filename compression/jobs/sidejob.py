@@ -21,6 +21,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from compression import home
 from compression.errors import CompressionError, Superseded
 from compression.jobs import slots
 from compression.reading import Number, Text, check_version, read_object, typed
@@ -191,7 +192,7 @@ class SideJob:
     def _waiting(self, command: Sequence[str]) -> list[str]:
         """The command that waits for a slot and then becomes ``command``."""
         paths = [str(self.folder.path.resolve()), str(self.path.resolve())]
-        return [sys.executable, "-m", "compression.jobs.sidejob", *paths, self.name, *command]
+        return [sys.executable, "-m", home.module("compression.jobs.sidejob"), *paths, self.name, *command]
 
 
 def main(arguments: Sequence[str]) -> None:

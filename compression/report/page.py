@@ -13,7 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+from compression.home import ROOT
+
+ASSETS = ROOT / "assets"
 STYLES = ("components/front.css", "components/bars.css", "report/report.css")
 SCRIPTS = ("components/front.js", "components/bars.js", "report/report.js")
 """Modules in the order of their imports: in one file they are one module."""

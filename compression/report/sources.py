@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.home import ROOT
 from compression.plots import words
 from compression.runs import gallery, labels
 from compression.runs.folder import DONE, RunFolder
@@ -21,7 +22,7 @@ from compression.tasks import Metric
 if TYPE_CHECKING:
     from compression.graph import Graph
 
-GALLERY = Path(__file__).resolve().parents[2] / "assets" / "gallery"
+GALLERY = ROOT / "assets" / "gallery"
 Trace = Callable[[Budget], "Graph | None"]
 """The graph of a budget's dense network; ``None`` where it is not at hand."""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compression import home
 from compression.asks import BOPS, BOPS_SAVED, MACS, MACS_SAVED
 from compression.budget import Budget
 from compression.devices import AUTO
@@ -37,7 +38,7 @@ def find_smallest(
     min_score: float,
     sparsity: Sequence[float] = (),
     bits: Sequence[Bits] = (),
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from compression import home
 from compression.errors import CompressionError
 from compression.runs.folder import LOST, QUEUED, RunFolder
 from compression.runs.launcher import WORKER, settings, tail
@@ -136,7 +137,7 @@ def cluster() -> Iterator[Any]:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
-        raise CompressionError("runs on a cluster need Ray: pip install -r requirements-ray.txt") from error
+        raise CompressionError(f"runs on a cluster need Ray: {home.install('ray')}") from error
     try:
         check_token(where)
         yield JobSubmissionClient(where)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from compression import home
 from compression.errors import CompressionError
 from compression.runs.files import written_in
 from compression.runs.folder import CANCELLED, DONE, ENDED, IDLE, PAUSED, QUEUED, RUNNING, RunFolder
@@ -20,7 +21,9 @@ from compression.runs.submit import POLL_SECONDS
 GRACE_SECONDS = 10.0
 
 
-def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
+def cancel(
+    run_id: str, root: str | Path = home.RUNS, *, grace: float = GRACE_SECONDS, store: Store | None = None
+) -> str:
     """Ask the run to stop, then insist; returns its state.
 
     First the cancel file, after ``grace`` seconds SIGTERM, after as many again SIGKILL.
@@ -48,7 +51,9 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
     return folder.state
 
 
-def pause(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
+def pause(
+    run_id: str, root: str | Path = home.RUNS, *, grace: float = GRACE_SECONDS, store: Store | None = None
+) -> str:
     """Ask the run to write a checkpoint and stop, wait ``grace`` seconds for it, and return its state.
 
     A waiting run is paused at once; one that has stopped is left as it is; pausing a sweep pauses the run it is at.
@@ -65,7 +70,7 @@ def pause(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECOND
     return folder.state
 
 
-def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None) -> str:
+def resume(run_id: str, root: str | Path = home.RUNS, *, store: Store | None = None) -> str:
     """Continue a stopped run from its last checkpoint (from its beginning when there is none); returns its state.
 
     It waits for a free slot like a new one. A run that is done, runs or waits is left as it is; of a sweep, the runs
@@ -88,7 +93,7 @@ def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None
 
 def delete(
     run_ids: Sequence[str],
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     store: Store | None = None,
     problems: list[str] | None = None,

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compression import owncode
+from compression import home, owncode
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
@@ -55,7 +55,7 @@ class RunFolder(RunFiles):
                 raise FileNotFoundError(run_id)
             check_folder(folder.path)
         except FileNotFoundError as error:
-            listed = f"looked in {root}; `python -m compression runs` lists those there are"
+            listed = f"looked in {root}; `{home.PROGRAM} runs` lists those there are"
             raise CompressionError(f"no run {short(run_id)}", listed) from error
         return folder
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import compression
+from compression import home
 from compression.reading import MissingFile, open_regular
 from compression.runs import signals
 from compression.runs.folder import RunFolder
@@ -20,7 +20,7 @@ from compression.runs.process import Handle
 # 0 spins: 3.2 / 4.9; 1,000: 2.5 / 5.7; 10,000: 2.3 / 11.4; OpenMP's default of 300,000 took 49 s where 0 took 7 s.
 SPINS = "1000"
 TAIL_BYTES = 256 * 1024
-WORKER = (sys.executable, "-m", "compression.runs.worker")
+WORKER = (sys.executable, "-m", home.module("compression.runs.worker"))
 
 
 class Launcher(Protocol):
@@ -115,9 +115,10 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def settings(threads: int) -> dict[str, str]:
-    """Thread count, how long waiting OpenMP threads spin before they sleep (``SPINS``), and where the project is."""
-    home = str(Path(compression.__file__).parent.parent)
-    path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
+    """Thread count, how long waiting OpenMP threads spin before they sleep (``SPINS``), and where a checkout is."""
+    places = (None if home.INSTALLED else str(home.ROOT), os.environ.get("PYTHONPATH"))
+    path = os.pathsep.join(place for place in places if place)
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     spins = os.environ.get("GOMP_SPINCOUNT", SPINS)
-    return {"GOMP_SPINCOUNT": spins, **counts, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    paths = {"PYTHONPATH": path} if path else {}
+    return {"GOMP_SPINCOUNT": spins, **counts, **paths, "PYTHONUNBUFFERED": "1"}

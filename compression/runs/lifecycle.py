@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from compression import home
 from compression.errors import Cancelled, CompressionError, Paused, Superseded
 from compression.runs import checkpoint
 from compression.runs.events import Event, last_state
@@ -61,7 +62,8 @@ def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, dic
         _check_spec(folder, before, spec)
         events.check()
         events.load()
-        return DONE, {"result_sha256": _finish(folder, events, work(folder, events))}
+        with home.optional():
+            return DONE, {"result_sha256": _finish(folder, events, work(folder, events))}
     except Superseded:
         raise
     except (Cancelled, KeyboardInterrupt):

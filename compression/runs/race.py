@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compression import match, methods
+from compression import home, match, methods
 from compression.budget import Budget
 from compression.devices import AUTO
 from compression.errors import CompressionError
@@ -84,7 +84,7 @@ def runs(entries: Sequence[Entry]) -> list[Budget]:
 
 def start(
     entries: Sequence[Entry],
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     confirmed: bool = False,
     priority: int = 0,
@@ -143,7 +143,7 @@ def race(
     names: Sequence[str],
     seeds: Sequence[int],
     matched: str = SPARSITY,
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     confirmed: bool = False,
     priority: int = 0,

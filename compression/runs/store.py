@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from compression import home
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.database import Database, Unwritable
@@ -40,7 +41,7 @@ class Store:
     """
 
     def __init__(
-        self, root: str | Path = "runs", *, slots: int | None = None, launcher: Launcher | None = None
+        self, root: str | Path = home.RUNS, *, slots: int | None = None, launcher: Launcher | None = None
     ) -> None:
         self.root = Path(root)
         self.launcher = launcher or configured_launcher()

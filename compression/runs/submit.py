@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import compression
-from compression import devices, methods
+from compression import __version__, devices, home, methods
 from compression.budget import Budget
 from compression.devices import AUTO
 from compression.errors import CompressionError
@@ -30,7 +29,7 @@ SYNC_SECONDS = 1.0
 
 def start(
     budget: Budget,
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     priority: int = 0,
     device: str = AUTO,
@@ -113,7 +112,7 @@ def new_spec(budget: Budget, store: Store, prefix: str = "", device: str = AUTO,
         "versions": {
             "python": platform.python_version(),
             "torch": importlib.metadata.version("torch"),
-            "compression": compression.__version__,
+            "compression": __version__,
         },
         "threads": store.threads,
         "device": device,
@@ -133,7 +132,7 @@ def new_id(budget: Budget, root: Path, prefix: str = "") -> str:
 
 def wait(
     run_id: str,
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     timeout: float | None = None,
     watch: Callable[[RunFolder], None] | None = None,

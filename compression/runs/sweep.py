@@ -14,7 +14,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
-from compression import methods
+from compression import home, methods
 from compression.budget import Budget
 from compression.devices import AUTO
 from compression.errors import Cancelled, CompressionError, Paused, RunFailed
@@ -34,7 +34,7 @@ def sweep(
     budget: Budget,
     sparsity: Sequence[float] = (),
     bits: Sequence[Bits] = (),
-    root: str | Path = "runs",
+    root: str | Path = home.RUNS,
     *,
     more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compression import owncode
+from compression import home, owncode
 from compression.data.catalogue import kind, task
 from compression.data.types import CLASSIFICATION, DETECTION, IMAGE, LANGUAGE, PICTURE, SEGMENTATION
 from compression.errors import CompressionError
@@ -55,7 +55,8 @@ def task_of(data: DataSet | Task) -> Task:
 
     if isinstance(data, Task):
         return data
-    module = importlib.import_module(f"compression.tasks.{data.task}")  # that alone: boxes need torchvision's operators
+    with home.optional():
+        module = importlib.import_module(f"{__name__}.{data.task}")  # that alone: boxes need torchvision's operators
     result: Task = getattr(module, CLASS_OF_TASK[data.task])(data)
     return result
 
@@ -102,5 +103,5 @@ def metric_of(point: Mapping[str, Any]) -> Metric:
 def __getattr__(name: str) -> Any:
     """Import what needs torch on first use."""
     if name in _LATE:
-        return getattr(importlib.import_module("compression.tasks.base"), name)
-    raise AttributeError(f"module 'compression.tasks' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.base"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compression.errors import CompressionError
+from compression.home import optional
 from compression.runs.events import Event, read_events
 from compression.runs.folder import IDLE, RunFolder
 from compression.runs.results import result
@@ -114,10 +115,8 @@ def opener(name: str) -> Callable[[RunFolder, str | None], Tracker]:
     """
     if name not in TRACKERS:
         raise CompressionError(f"tracker must be one of {', '.join(TRACKERS)}, not {name}")
-    try:
+    with optional():
         module = importlib.import_module(f"{__name__}.{name}")
-    except ImportError as error:
-        raise CompressionError(f"{name} is not installed: pip install -r requirements-track.txt ({error})") from error
     function: Callable[[RunFolder, str | None], Tracker] = module.tracker
     return function
 

@@ -8,13 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from compression import commands, devices, tasks
+from compression import commands, devices, home, tasks
 from compression.data import Batches, DataSet
 from compression.errors import CompressionError
 from compression.graph.inputs import first_tensor
@@ -222,9 +221,12 @@ def provenance(
 
 def _commit() -> str | None:
     """The commit of the code that trained, when it runs from a repository that has one."""
-    home = Path(__file__).resolve().parents[1]
+    if home.INSTALLED:
+        return None
     try:
-        process = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=home.CODE, capture_output=True, text=True, check=False
+        )
     except OSError:
         return None
     return process.stdout.strip() if process.returncode == 0 else None

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from compression import home
 from compression.errors import CompressionError
 from compression.zoo.registry import ModelSpec
 
@@ -42,7 +43,7 @@ def _package(name: str, model: str) -> Any:
     except ImportError as error:
         raise CompressionError(
             f"{model} needs the package {name}",
-            f"pip install -r requirements-extra.txt (or pip install {name})",
+            f"{home.install('models')} (or pip install {name})",
         ) from error
 
 

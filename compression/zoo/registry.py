@@ -141,7 +141,7 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
 
 
 def _make(home: str, function: str, default_classes: int, input: tuple[int, ...], classes: int | None) -> nn.Module:
-    module = importlib.import_module(f"compression.zoo.{home}")
+    module = importlib.import_module(f"{__package__}.{home}")
     model: nn.Module = getattr(module, function)(input, classes or default_classes)
     return model
 
@@ -152,7 +152,7 @@ def _own(name: str, title: str, summary: str, home: str, input: tuple[int, ...] 
 
 
 def _pretrained(model: nn.Module) -> None:
-    importlib.import_module("compression.zoo.minilm").pretrained(model)
+    importlib.import_module(f"{__package__}.minilm").pretrained(model)
 
 
 MINILM = ModelSpec(

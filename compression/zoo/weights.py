@@ -19,13 +19,12 @@ from safetensors.torch import save_file
 from torch import nn
 from typing_extensions import TypedDict
 
-from compression import safeheader, safezip
+from compression import home, safeheader, safezip
 from compression.errors import CompressionError
 from compression.reading import Flag, Whole, cut, expanded, json_object, typed
 from compression.zoo import program_tensors
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "assets" / "weights"
+SHIPPED = home.ROOT / "assets" / "weights"
 MOST_PICKLED = 8 << 20  # bytes of a torch archive beside tensor values; a network of 2,000 tensors has 300 KB
 COUNTERS = "num_batches_tracked"  # batch norm's counter: older files lack it, and nothing reads it
 
@@ -42,9 +41,9 @@ _PROVENANCE = TypeAdapter(_Provenance)
 
 
 def models_folder() -> Path:
-    """Where ``train`` writes weights: COMPRESSION_MODELS, or ``models/`` at the project's root."""
+    """Where ``train`` writes weights: COMPRESSION_MODELS, or ``models/`` of this program."""
     named = os.environ.get("COMPRESSION_MODELS")
-    return expanded(named) if named else ROOT / "models"
+    return expanded(named) if named else home.own_folder("models")
 
 
 def default_path(model: str, data: str) -> Path:

@@ -133,7 +133,7 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 @cache
 def _load() -> None:
     for name in ("pointwise", "movement", "slicing", "contraction", "attention", "norms", "reduction", "quantizers"):
-        importlib.import_module(f"compression.graph.rules.{name}")
+        importlib.import_module(f"{__package__}.{name}")
 
 
 def find(call: Call) -> Rule | None:

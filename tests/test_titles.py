@@ -15,6 +15,7 @@ from app import names, nav
 from app.gallery import gallery
 from compression import data, zoo
 from compression.budget import Budget
+from compression.plots.titles import shortened
 from compression.zoo.extra import ARCHITECTURES
 
 RUN = "gallery.resnet8-mnist5k.geta"
@@ -38,7 +39,7 @@ def test_every_title_is_one_models_or_one_data_sets() -> None:
     ],
 )
 def test_titles_are_as_short_as_they_can_be(titles: dict[str, str], expected: dict[str, str]) -> None:
-    assert names.shortened(titles) == expected
+    assert shortened(titles) == expected
 
 
 @pytest.mark.parametrize("page", nav.PAGES)

@@ -13,6 +13,7 @@ from compression.plots import comparison, confusion, layers, ledger, words
 from compression.plots.axes import chance
 from compression.plots.candidates import Candidate
 from compression.plots.layered import LayeredLine
+from compression.plots.titles import data_label, model_label
 from compression.points import Point
 from compression.reading import is_number
 from compression.report import charts, pictures
@@ -100,7 +101,7 @@ def _run(source: Source, folder: RunFolder, result: Mapping[str, Any], trace: Tr
     data = stored if "/" not in stored and "\\" not in stored else requested.data
     return {
         "id": source.id,
-        "subject": f"{requested.model} on {data}",
+        "subject": f"{model_label(requested.model)} on {data_label(data)}",
         "name": name,
         "tags": list(label.tags),
         "request": method.request(requested),

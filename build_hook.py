@@ -26,6 +26,8 @@ FOLDERS = {
     "assets/weights": "assets/weights", "docs/derivations": "docs/derivations",
 }  # fmt: skip
 """Folder of the checkout → its place in the package."""
+STARTS = "dense*.safetensors"
+"""What the gallery's scripts train from; the app shows what came of it, and needs none of them."""
 
 
 class BuildHook(BuildHookInterface[Any]):
@@ -50,7 +52,7 @@ class BuildHook(BuildHookInterface[Any]):
 def lay_out(root: Path, package: Path) -> None:
     """Copy the checkout at ``root`` to ``package``, its imports renamed."""
     for source, place in FOLDERS.items():
-        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", STARTS)
         shutil.copytree(root / source, package / place, ignore=ignored, dirs_exist_ok=True)
     for path in package.rglob("*.py"):
         path.write_text(renamed(path.read_text(encoding="utf-8"), path.name), encoding="utf-8")

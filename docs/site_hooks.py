@@ -35,7 +35,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of the documentation become their words."""
+    """Links to pages that live elsewhere lead to these; other links out of the documentation become their words."""
+    for page, source in ELSEWHERE.items():
+        markdown = re.sub(rf"\]\((?:\.\./)+{re.escape(source)}", f"]({page}", markdown)
     return OUTSIDE.sub(r"\1", markdown)
 
 

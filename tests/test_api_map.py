@@ -32,7 +32,7 @@ def names(page: Path) -> list[str]:
 
 def exists(name: str) -> bool:
     """Whether a path (``a/b.py``), a test (``tests/x.py::test_y``) or a name below ``compression`` exists."""
-    if "/" in name or name in ("pages", "app"):
+    if "/" in name or (ROOT / name).exists():
         path, _, test = name.partition("::")
         return (ROOT / path).exists() and (not test or f"def {test}(" in (ROOT / path).read_text())
     parts = name.split(".")

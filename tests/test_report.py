@@ -242,7 +242,7 @@ def test_a_report_runs_no_code_of_a_run(tmp_path: Path) -> None:
     run = finished(runs, budget=Budget(model=f"{code}:net", data="mnist5k"))
     text = document(report(collect([run], runs)))
     (about,) = data_of(text)["subjects"][0]["runs"]
-    assert about["subject"].startswith("net.py:net on")
+    assert about["subject"].startswith("net.py: net on")
     assert all(row["before"] is None for row in about["layers"]["measures"][0]["rows"])
     assert not (tmp_path / "ran").exists() and str(tmp_path) not in text
 

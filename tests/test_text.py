@@ -29,6 +29,7 @@ from compression.explain import answering, pair
 from compression.export import export
 from compression.export.source import read as read_source
 from compression.graph import trace
+from compression.plots.titles import data_label
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -290,7 +291,7 @@ def test_the_explain_page_has_no_maps_and_asks_both_models_about_a_sentence(
 ) -> None:
     app = open_page("explain", finished.path.parent, run=finished.id)
     assert explained.unsuited(finished.id) in [caption.value for caption in app.caption]
-    assert all(word in explained.unsuited(finished.id) for word in (data.TEXT.many, "sst2"))
+    assert all(word in explained.unsuited(finished.id) for word in (data.TEXT.many, data_label("sst2")))
     text = "a warm , funny and moving film ."
     app.text_area(key="own_sentence").set_value(text).run()
     assert not app.exception and not app.error

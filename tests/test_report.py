@@ -19,6 +19,7 @@ from written import AFTER, BEFORE, DENSE, ON_THE_WAY, begun, finished
 from compression.budget import Budget
 from compression.cli import main
 from compression.pack.contents import contents
+from compression.plots.titles import model_label
 from compression.report import collect, document, report
 from compression.report.page import NOTHING, embedded
 from compression.report.pictures import MOST_BYTES, address
@@ -242,7 +243,7 @@ def test_a_report_runs_no_code_of_a_run(tmp_path: Path) -> None:
     run = finished(runs, budget=Budget(model=f"{code}:net", data="mnist5k"))
     text = document(report(collect([run], runs)))
     (about,) = data_of(text)["subjects"][0]["runs"]
-    assert about["subject"].startswith("net.py: net on")
+    assert about["subject"].partition(" on ")[0] == model_label("net.py:net")
     assert all(row["before"] is None for row in about["layers"]["measures"][0]["rows"])
     assert not (tmp_path / "ran").exists() and str(tmp_path) not in text
 

@@ -1,8 +1,8 @@
-# The app and all commands, with torch for processors (docs/serving.md, "In a container"):
+# The app and all commands (docs/serving.md, "In a container"):
 #   docker build -t compression-explorer .
 #   docker run --rm -p 127.0.0.1:8501:8501 -v explorer:/data compression-explorer
 FROM python:3.12-slim AS build
-# The package index of torch's builds for processors, which are a tenth of the size; empty: the usual index.
+# The package index that torch comes from: torch's own one for processors leaves CUDA out; empty: the usual index.
 ARG TORCH_INDEX=
 ARG EXTRAS=app,ray
 ENV PIP_NO_CACHE_DIR=1 \

@@ -57,6 +57,8 @@ def test_tensorboard_has_the_curves_of_the_run(finished: RunFolder) -> None:
     assert [each.value for each in read.Scalars("model/bytes")] == pytest.approx(sizes)
     assert read.Scalars("train/loss")[0].wall_time == pytest.approx(events[0]["t"], abs=3600)
     assert read.Tensors("budget/text_summary")
+    for part in ("experiment", "session_start_info", "session_end_info"):
+        assert read.SummaryMetadata(f"_hparams_/{part}").plugin_data.plugin_name == "hparams"
     again = trackers.track(finished, "tensorboard")
     assert len(accumulated(again).Scalars("train/loss")) == len(read.Scalars("train/loss")), "written anew, not twice"
 

@@ -63,7 +63,8 @@ KINDS = {
     "long": "runs of many epochs, and the dense model trained as long",
 }
 DENSE = "dense"
-TRAINING = ("model", "data", "epochs", "batch_size", "lr", "precision")
+SETTINGS = ("batch_size", "lr", "precision")
+TRAINING = ("model", "data", "epochs", *SETTINGS)
 
 
 def merged(*parts: Json) -> Json:
@@ -136,9 +137,9 @@ class Results:
         from compression.runs.prepare import Workbench
         from compression.training.dense import train_dense
 
-        chosen = Budget.from_dict({**budget, "method": "magnitude", "weights": str(self.weights), "seed": seed})
+        chosen = Budget(**{name: budget[name] for name in TRAINING}, weights=str(self.weights), seed=seed)
         setup = Workbench().prepare(chosen, device=devices.choose()).setup(chosen)
-        settings = {name: budget[name] for name in TRAINING[3:]}
+        settings = {name: budget[name] for name in SETTINGS}
         result = train_dense(setup.model, setup.task, budget["epochs"], seed, **settings)
         device = devices.label(devices.device_of(setup.model))
         return {

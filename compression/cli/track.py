@@ -11,7 +11,7 @@ from compression import runs as library
 from compression.cli.options import Json, Runs
 from compression.cli.output import answer
 from compression.errors import CompressionError
-from compression.trackers import TRACKERS, runs_of
+from compression.trackers import TRACKERS
 from compression.trackers import track as follow
 
 
@@ -32,7 +32,7 @@ def track(
     """Hand them over, and follow those that go on until they are at rest; again adds what is new."""
     if not run:
         raise CompressionError("name the runs to hand over")
-    folders = [each for name in run for each in runs_of(library.RunFolder.open(runs, name))]
+    folders = [each for name in run for each in library.RunFolder.open(runs, name).parts()]
     places = {each.id: follow(each, to, out) for each in folders}
     lines = [f"{name}: {place}" for name, place in places.items()]
     answer([{"run": name, "tracker": to, "place": place} for name, place in places.items()], "\n".join(lines), json)

@@ -119,10 +119,6 @@ def _packed(folder: RunFolder, result: Mapping[str, Any]) -> str | None:
         raise CompressionError(f"the packed file cannot be read: {error.strerror or error}") from error
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace(".", ": ")
-
-
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"

@@ -56,7 +56,7 @@ def collect(runs: Iterable[str], root: str | Path, shipped: Callable[[], gallery
     listed: dict[str, Source] = {}
     for run in runs:
         try:
-            folders = _exhibits(shipped(), run) if gallery.is_gallery(run) else _folders(RunFolder.open(root, run))
+            folders = _exhibits(shipped(), run) if gallery.is_gallery(run) else RunFolder.open(root, run).parts()
         except CompressionError as error:
             listed.setdefault(run, Source(run, problem=without_folder(error.what, root)))
             continue
@@ -69,10 +69,6 @@ def _exhibits(shown: gallery.Gallery, run: str) -> list[RunFolder]:
     exhibit = shown.find(run)
     parts = shown.parts(run) if exhibit.info.runs else [exhibit]
     return [part.folder() for part in parts]
-
-
-def _folders(folder: RunFolder) -> list[RunFolder]:
-    return folder.children() if folder.is_sweep else [folder]
 
 
 def source(folder: RunFolder) -> Source:

@@ -147,6 +147,10 @@ class RunFolder(RunFiles):
         """
         return [child for name in self.child_ids() if (child := self.child(name)) is not None]
 
+    def parts(self) -> list[RunFolder]:
+        """The run itself, or those of a sweep that exist."""
+        return self.children() if self.is_sweep else [self]
+
     def parent(self) -> RunFolder | None:
         """The sweep that this run belongs to; its folder may have been removed.
 

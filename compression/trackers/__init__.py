@@ -9,9 +9,8 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from compression.errors import CompressionError
@@ -19,6 +18,7 @@ from compression.home import optional
 from compression.runs.events import Event, read_events
 from compression.runs.folder import IDLE, RunFolder
 from compression.runs.results import result
+from compression.runs.summary import flat
 
 TRACKERS = ("tensorboard", "mlflow")
 """Each is a module of this package with a function ``tracker(folder, out) -> Tracker``."""
@@ -72,15 +72,7 @@ def scalars(event: Event) -> Iterator[Scalar]:
 
 def settings(folder: RunFolder) -> dict[str, str]:
     """The budget of a run as flat words, which trackers call parameters."""
-    return dict(_flat(folder.budget().to_dict()))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}", str(value)
+    return {name: str(value) for name, value in flat(folder.budget().to_dict()) if value is not None}
 
 
 def track(folder: RunFolder, name: str, out: str | None = None, poll: float = POLL_SECONDS) -> str:
@@ -119,11 +111,3 @@ def opener(name: str) -> Callable[[RunFolder, str | None], Tracker]:
         module = importlib.import_module(f"{__name__}.{name}")
     function: Callable[[RunFolder, str | None], Tracker] = module.tracker
     return function
-
-
-def runs_of(folder: RunFolder) -> list[RunFolder]:
-    """The run, or those of a sweep that exist."""
-    if not folder.is_sweep:
-        return [folder]
-    root = Path(folder.path).parent
-    return [RunFolder.open(root, each) for each in folder.child_ids() if (root / each).is_dir()]

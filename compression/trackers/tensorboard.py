@@ -61,8 +61,9 @@ class TensorBoard:
     def finish(self, state: str, outcome: dict[str, Any]) -> None:
         """How it ended, and a row for the table of hyperparameters."""
         final = {f"final/{name}": value for name, value in (outcome.get("final") or {}).items() if _is_number(value)}
+        file: Any = self._writer.file_writer  # add_hparams itself would begin a second folder
         for summary in hparams({**self._parameters, "state": state}, final):
-            self._writer._get_file_writer().add_summary(summary)  # add_hparams itself would begin a second folder
+            file.add_summary(summary)
         for name, value in final.items():
             self._writer.add_scalar(name, value, outcome["final"].get("step") or 0)
         self._writer.close()

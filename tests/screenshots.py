@@ -2,21 +2,25 @@
 
 python -m tests.screenshots [--only runs,budget]
 python -m tests.screenshots --all FOLDER [--only runs,budget]
+python -m tests.screenshots --film          # the moving picture of a run, from the click on Start to its result
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image, ImageChops
+
 from app import nav
 from tests.served import chromium, served, settled
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 FOLDER = nav.ROOT / "assets" / "screenshots"
 GETA = "gallery.resnet8-mnist5k.geta"
@@ -36,6 +40,9 @@ LOOKS = {
     "projector": (SMALL, "light", "projector=1"),
 }  # fmt: skip
 """Name → (width and height, colour scheme, what is added to the address)."""
+FILM, FILM_WIDTH = (1200, 1320), 840
+FRAMES, FRAME_MS, END_MS = 40, 250, 5000
+"""Of the film: frames at most, and how long one and the last are shown."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.screenshots", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", default="", help="names of pictures or pages, separated by commas")
     parser.add_argument("--all", type=Path, metavar="FOLDER", help="every page in every look, into this folder")
+    parser.add_argument("--film", action="store_true", help="the moving picture of a run instead")
     requested = parser.parse_args(argv)
     views = VIEWS if requested.all is None else EVERY
     selected = [name for name in requested.only.split(",") if name] or list(views)
@@ -51,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
         chromium() as browser,
         served(Path(folder) / "runs", Path(folder) / "log.txt") as app,
     ):
+        if requested.film:
+            film(browser, app.address, FOLDER / "run.webp")
+            return 0
         for name in selected:
             if requested.all is None:
                 take(browser, f"{app.address}/{views[name][1]}", views[name][0], FOLDER / f"{name}.png")
@@ -76,6 +87,39 @@ def take(
     page.screenshot(path=file, animations="disabled", timeout=120_000)
     page.close()
     print(f"{file.name}: {file.stat().st_size // 1000} kB", flush=True)
+
+
+def film(browser: Browser, address: str, file: Path) -> None:
+    """A real run as a moving picture: pictures of the Runs page while it trains, evenly thinned, and its result."""
+    page = browser.new_page(viewport={"width": FILM[0], "height": FILM[1]}, color_scheme="light")
+    page.set_default_timeout(120_000)
+    page.goto(address)
+    settled(page, "start")
+    page.wait_for_timeout(3000)
+    start = _frame(page)
+    page.get_by_role("button", name="Try it now").click()
+    page.get_by_role("heading", name=nav.PAGES["runs"].question).wait_for()
+    page.get_by_text("best so far at each size").first.wait_for()
+    frames = [_frame(page)]
+    export = page.get_by_role("button", name="Export", exact=True)
+    while not export.is_visible():
+        frame = _frame(page)
+        if ImageChops.difference(frame, frames[-1]).getbbox():
+            frames.append(frame)
+        page.wait_for_timeout(300)
+    page.wait_for_timeout(3000)
+    end = _frame(page)
+    page.close()
+    step = max(1.0, len(frames) / FRAMES)
+    shown = [frames[int(i * step)] for i in range(min(FRAMES, len(frames)))]
+    durations = [8 * FRAME_MS, *[FRAME_MS] * len(shown), END_MS]
+    start.save(file, save_all=True, append_images=[*shown, end], duration=durations, loop=0, quality=60, method=6)
+    print(f"{file.name}: {len(shown) + 2} pictures, {file.stat().st_size // 1000} kB", flush=True)
+
+
+def _frame(page: Page) -> Image.Image:
+    picture = Image.open(io.BytesIO(page.screenshot(timeout=120_000))).convert("RGB")
+    return picture.resize((FILM_WIDTH, FILM_WIDTH * FILM[1] // FILM[0]), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":

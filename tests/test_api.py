@@ -104,11 +104,12 @@ def _basedpyright(path: Path) -> Report:
     return report
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
 @pytest.mark.parametrize("check", [_mypy, _basedpyright])
-def test_the_snippet_of_the_readme_is_typed_and_misuse_is_an_error(
-    check: Callable[[Path], Report], tmp_path: Path
+def test_the_snippet_of_a_page_is_typed_and_misuse_is_an_error(
+    check: Callable[[Path], Report], page: str, tmp_path: Path
 ) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     snippet = "\n".join(text for text in snippets if "import compression as cx" in text)
     assert "cx.trace(" in snippet and "cx.quantize(" in snippet and "cx.load(" in snippet
     names = "".join(f"reveal_type(cx.{name})\n" for name in cx.__all__)

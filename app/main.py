@@ -16,7 +16,7 @@ if not (ROOT / "__init__.py").exists():  # a checkout; of what is installed it i
 import streamlit as st  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
-from app import nav, options, projector, serving, setup, state, timing, widgets  # noqa: E402
+from app import livechart, nav, options, projector, serving, setup, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
 from app.model import firstchoice  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
@@ -48,7 +48,7 @@ if __name__ == "__main__":
 else:
     app = st.App(
         __file__,
-        routes=[Route("/healthz", serving.healthy)],
+        routes=[Route("/healthz", serving.healthy), Route(livechart.SCRIPT, livechart.script)],
         middleware=serving.middleware(options.at_start().hosts, [widgets.menu_script()]),
         lifespan=serving.started,
     )

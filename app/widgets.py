@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import names, nav, plain, projector, theme
+from app import livechart, names, nav, plain, projector, theme
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.plots import base
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 THEME = ASSETS / "theme"
-PARTS = ("html", "css", "js")
 _STATES = {
     "queued": ("waiting", ":material/schedule:", "gray"),
     "running": ("running", ":material/play_arrow:", "blue"),
@@ -61,16 +60,28 @@ def problem(error: Exception) -> None:
     st.error(plain.text(plain.sentence(text)), icon=":material/error:")
 
 
-def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:
-    """A figure, and below it the same content as a table with a download."""
-    event = plot(fig, key, alt, **options)
+def chart(fig: go.Figure, key: str, rows: Rows, alt: str, live: bool = False, **options: Any) -> Any:
+    """A figure, and below it the same content as a table with a download.
+
+    ``live``: its numbers change while it is looked at, so that it changes in place (:mod:`app.livechart`).
+    """
+    event = None
+    if live:
+        livechart.plot(dressed(fig), key, alt)
+    else:
+        event = plot(fig, key, alt, **options)
     table_of(rows, key)
     return event
 
 
 def plot(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:
     """A figure alone; its page has the table elsewhere."""
-    return st.plotly_chart(projector.figure(plain.figure(fig)), key=key, alt=alt, **{"config": base.CONFIG, **options})
+    return st.plotly_chart(dressed(fig), key=key, alt=alt, **{"config": base.CONFIG, **options})
+
+
+def dressed(fig: go.Figure) -> go.Figure:
+    """A figure as pages show it: no tags in names, larger text where the address asks for it."""
+    return projector.figure(plain.figure(fig))
 
 
 def table_of(rows: Rows, key: str, label: str = "Table") -> None:
@@ -202,12 +213,6 @@ def switch(label: str, values: Iterable[str], default: str, key: str, **options:
     """One of a few values beside each other; the address holds it as ``key``."""
     common: dict[str, Any] = {"default": default, "required": True, "key": key, "bind": "query-params"}
     return st.segmented_control(label, list(values), **common, **options) or default
-
-
-def component(name: str) -> Any:
-    """A component of the project's own, from ``assets/components``; call it once for the whole server."""
-    html, css, js = ((ASSETS / "components" / f"{name}.{part}").read_text(encoding="utf-8") for part in PARTS)
-    return st.components.v2.component(name, html=html, css=css, js=js)
 
 
 def empty(text: str, page: str, label: str, **query: str) -> None:

@@ -1,4 +1,4 @@
-"""The page of a run that goes on: a chart whose data are the same stays the very same node, and nothing jumps."""
+"""The page of a run that goes on: its charts stay the very same nodes, are never hidden, and nothing jumps."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ TOTAL = 300
 MARK = "keys => keys.forEach(key => { document.querySelector(`.st-key-${key} .js-plotly-plot`).dataset.seen = key })"
 MARKED = "keys => keys.filter(key => document.querySelector(`.st-key-${key} .js-plotly-plot`)?.dataset.seen === key)"
 POINTS = "document.querySelectorAll('.st-key-way .js-plotly-plot .scatterlayer .trace:first-child .point').length"
+HIDDEN = """keys => { const hidden = new Set(), look = () => {
+    for (const key of keys) {
+        const drawing = document.querySelector(`.st-key-${key} .js-plotly-plot .main-svg`);
+        if (!drawing || getComputedStyle(drawing).visibility === 'hidden') hidden.add(key);
+    }
+    requestAnimationFrame(look) }; look(); window.hidden = hidden }"""
 TOPS = """() => { const top = each => each.getBoundingClientRect().top, first = top(document.querySelector('h1'));
     return [...document.querySelectorAll('h3')].map(head => [head.innerText, Math.round(top(head) - first)]) }"""
 
@@ -55,10 +61,15 @@ def test_charts_of_a_live_run_stay_the_same_nodes_in_the_same_place(page: Page, 
             page.get_by_text(message, exact=False).first.wait_for()
         assert page.evaluate(MARKED, CHARTS) == CHARTS, "two updates later all are the same nodes"
         page.locator("summary", has_text="Messages of the run").click()
+        page.evaluate(HIDDEN, CHARTS)
+        labels = [page.locator(".st-key-way figure").get_attribute("aria-label")]
         for step in (100, 120):
             events.point(dataclasses.replace(ON_THE_WAY, step=step, bytes=12_000.0 - 10 * step))
             page.wait_for_function(f"{POINTS} === {(step - 80) // 20}")
-        assert "front" in page.evaluate(MARKED, CHARTS), "a point on the way is no result"
+            labels.append(page.locator(".st-key-way figure").get_attribute("aria-label"))
+        assert page.evaluate(MARKED, CHARTS) == CHARTS, "each new point was drawn into the same chart"
+        assert page.evaluate("[...window.hidden]") == []
+        assert len(set(labels)) == 3
         assert page.evaluate(TOPS) == before, "and nothing has moved since before the first point"
         events.state("cancelled")
     page.get_by_role("button", name="Resume").wait_for()

@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image, UnidentifiedImageError
 
-from app import widgets
+from app import components, widgets
 from app.explain import answers_view, explained, explainwords
 from app.terms import tip
 from compression.errors import CompressionError
@@ -141,4 +141,4 @@ def _maps(pixels: own_image.Pixels, run_key: explained.Key, method: str, macs: f
 
 @st.cache_resource(show_spinner=False)
 def _pad() -> Any:
-    return widgets.component("pad")
+    return components.component("pad")

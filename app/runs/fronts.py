@@ -27,29 +27,29 @@ def section(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequenc
         whole = now.run if sweep else next((info.sweep for info in infos if info.id == now.run), None)
         left, right = st.columns(2, gap="medium")
         with left:
-            on_the_way(way.way_info(own, sweepview.target(whole) if whole else None))
+            on_the_way(way.way_info(own, sweepview.target(whole) if whole else None), now.active)
         with right:
-            results(info)
+            results(info, now.active)
     else:
         if not (now.active or sweep or now.points or now.final):
             paused = "it was paused while preparing" if now.state == "paused" else "it stopped before the first one"
             st.caption(f"This run has no points: {paused}.")
         results(info)
     if sweep:
-        raceboard.section(own)
+        raceboard.section(own, now.active)
 
 
-def on_the_way(info: way.WayInfo) -> None:
+def on_the_way(info: way.WayInfo, live: bool) -> None:
     """The open runs at each measured point: estimates on validation data."""
     st.markdown("**On the way: validation data, estimated size**")
-    widgets.chart(way.way_figure(info, HEIGHT), "way", info.rows, info.sentence)
+    widgets.chart(way.way_figure(info, HEIGHT), "way", info.rows, info.sentence, live)
     st.caption(  # the same from the first moment on, so that nothing below it moves
         "Estimated without the names, shapes and code tables that a file adds: no results. Triangles at the bottom "
         "edge: moments that lie lower still."
     )
 
 
-def results(info: front_data.FrontInfo) -> None:
+def results(info: front_data.FrontInfo, live: bool = False) -> None:
     """Finished runs and the dense model, on test data and as files."""
     st.markdown("**Results: test data, size of the file**")
     if not (info.finals or info.dense):
@@ -58,7 +58,7 @@ def results(info: front_data.FrontInfo) -> None:
         return
     lines = precisionview.lines(dict.fromkeys(point.run for point in info.finals))
     table = [*info.rows, *(row for line in lines for row in line.rows)]
-    widgets.chart(front.front_figure(info, HEIGHT, layered=lines), "front", table, info.sentence)
+    widgets.chart(front.front_figure(info, HEIGHT, layered=lines), "front", table, info.sentence, live)
     parts = ["Faint: beaten in both by another."] if any(point.dominated for point in info.finals) else []
     if any(info.beside(point) for point in info.finals):
         parts.append("Small: other runs of the same model and data.")

@@ -19,19 +19,19 @@ HALVINGS = (
 )
 
 
-def section(runs: Sequence[FrontRun]) -> None:
+def section(runs: Sequence[FrontRun], live: bool) -> None:
     """Leader board, growth and parallel coordinates of the runs of a sweep; nothing of a single run."""
     if len(runs) < 2:
         return
     if len({run.method for run in runs}) > 1:
-        board(runs)
+        board(runs, live)
     with st.expander("Settings and results of all runs", icon=":material/stacked_line_chart:", key="all_settings",
                      on_change="rerun") as opened:  # fmt: skip
         if opened.open:
             coordinates(runs)
 
 
-def board(runs: Sequence[FrontRun]) -> None:
+def board(runs: Sequence[FrontRun], live: bool) -> None:
     """Who leads, on results; and how the area grew, on the way there."""
     metric = runs[0].metric
     listed = standing.standings(runs)
@@ -51,7 +51,7 @@ def board(runs: Sequence[FrontRun]) -> None:
         st.markdown("**On the way: halvings of size without loss**")
         lines = standing.growths(runs)
         sentence = f"{len(lines)} lines, one for each method and seed: how much its front was worth over time."
-        widgets.chart(standing.growth_figure(lines), "growth", standing.growth_rows(lines), sentence)
+        widgets.chart(standing.growth_figure(lines), "growth", standing.growth_rows(lines), sentence, live)
 
 
 def coordinates(runs: Sequence[FrontRun]) -> None:

@@ -148,6 +148,7 @@ def curves(now: view_model.RunView) -> None:
                 key,
                 info.rows,
                 f"{title} over the {now.unit} of the run; the table holds the same.",
+                live=now.active,
             )
     with cells[3]:
         bits(now)
@@ -171,4 +172,5 @@ def bits(now: view_model.RunView) -> None:
         "bits_map",
         info.rows,
         f"Bit-width of each layer over the {now.unit} of the run; the table holds the same.",
+        live=now.active,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
+from app import components, widgets
 from app.runs import runlog, view_model
 from compression import methods
 from compression.plots import theme, unit_life
@@ -49,4 +49,4 @@ def _info(now: view_model.RunView, units: Units) -> unit_life.UnitsInfo:
 
 @st.cache_resource(show_spinner=False)
 def _component() -> Any:
-    return widgets.component("units")
+    return components.component("units")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app import nav, widgets, words
@@ -33,16 +35,23 @@ def _of_first_subject(collection: Collection) -> list[Exhibit]:
 
 
 def draw() -> None:
-    """All collections: cards for those with models, lists for those with figures only."""
+    """All collections: cards for runs with models, all that the first one shows, a row of others; lists for the rest."""
     collections = gallery.read().collections
     if not collections:
         return
+    carded = {c.name: _worth_a_card(c, None if c is collections[0] else IN_A_ROW) for c in _whole()}
     st.subheader("Finished runs to open", anchor=False)
     st.caption("Real runs that came with the app. Open one, then compare, explain and export it; nothing is trained.")
-    for collection in _whole():
-        cards([e for e in collection.exhibits if e.name in collection.shown] or list(collection.exhibits)[:IN_A_ROW])
+    for exhibits in carded.values():
+        cards(exhibits)
     for collection in collections:
-        folded(collection, without=collection.shown if collection in _whole() else ())
+        folded(collection, without=[exhibit.name for exhibit in carded.get(collection.name, ())])
+
+
+def _worth_a_card(collection: Collection, most: int | None) -> list[Exhibit]:
+    """The runs that the collection shows and that have their models, in its order."""
+    openable = [e for e in collection.exhibits if e.whole or e.info.runs]
+    return ([e for e in openable if e.name in collection.shown] or openable[:IN_A_ROW])[:most]
 
 
 def _whole() -> list[Collection]:
@@ -87,7 +96,7 @@ def link(exhibit: Exhibit, label: str) -> None:
     nav.link("runs", label, run=exhibit.info.id, model=exhibit.info.model, data=exhibit.info.data)
 
 
-def folded(collection: Collection, without: tuple[str, ...]) -> None:
+def folded(collection: Collection, without: Sequence[str]) -> None:
     """The runs of a collection as a list of links; nothing of it is sent to the browser before it is opened."""
     rest = [e for e in collection.exhibits if e.name not in without and e.info.sweep is None]
     if not rest:

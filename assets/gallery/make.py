@@ -94,12 +94,17 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
     (target / "record.json").write_text(
         json.dumps(record(name, spec, result, weights, made_by, words), indent=2) + "\n", encoding="utf-8"
     )
+    keep_pictures(folder, target, result)
+    final = result["final"]
+    print(f"{name}: {final[measured_by(result)]:.4f} on test at {100 * final['rel_bops']:.2f} % BOPs")
+
+
+def keep_pictures(folder: Path, target: Path, result: dict[str, Any]) -> None:
+    """Copy the truth and the last picture of a run whose task shows its answers."""
     for picture in (folder / PICTURES / f"{stem}.png" for stem in ("original", result["final"]["step"])):
         if picture.is_file():
             (target / PICTURES).mkdir(exist_ok=True)
             (target / PICTURES / picture.name).write_bytes(picture.read_bytes())
-    final = result["final"]
-    print(f"{name}: {final[measured_by(result)]:.4f} on test at {100 * final['rel_bops']:.2f} % BOPs")
 
 
 def measured_by(result: dict[str, Any]) -> str:

@@ -4,11 +4,12 @@
 
     python assets/gallery/ship.py resnet8-mnist5k                       # every run and sweep of the collection
     python assets/gallery/ship.py resnet8-mnist5k --only geta,opq
+    python assets/gallery/ship.py unet_small-digit-masks --only geta-w8a8-s30   # others of a collection may be figures only
 
 Every ``budgets/NAME.json`` of the collection becomes a run of that name through ``python -m compression run``; where
 ``sweeps.json`` names values for it, a sweep with its runs through ``python -m compression sweep``. The dense model's
 weights come with the project. Of a run is kept what :mod:`make` keeps (spec,
-thinned events, result, ``record.json``) and ``bundle/weights.packed``, the compressed model itself.
+thinned events, result, pictures, ``record.json``) and ``bundle/weights.packed``, the compressed model itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
 sys.path[:] = dict.fromkeys([str(HOME), str(ROOT), *sys.path])
 
-from make import commit, record, thinned  # noqa: E402
+from make import commit, keep_pictures, record, thinned  # noqa: E402
 
 KEPT_OF_BUNDLE = ("weights.packed", "ledger.json")
 
@@ -95,6 +96,7 @@ def keep(target: Path, folder: Path, spec: dict[str, Any], words: list[str]) -> 
         (target / "bundle").mkdir()
         for name in KEPT_OF_BUNDLE:
             shutil.copyfile(folder / "bundle" / name, target / "bundle" / name)
+        keep_pictures(folder, target, result)
         (target / "record.json").write_text(
             json.dumps(record(target.name, spec, result, dense(spec), commit(), words), indent=2) + "\n",
             encoding="utf-8",

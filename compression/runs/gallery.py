@@ -126,7 +126,7 @@ def read(root: str | Path) -> Gallery:
     problems: list[str] = []
     paths = sorted(path for path in Path(root).glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
     collections = [_collection(path, problems) for path in paths]
-    whole_first = sorted((c for c in collections if c.exhibits), key=lambda c: not any(e.whole for e in c.exhibits))
+    whole_first = sorted((c for c in collections if c.exhibits), key=lambda c: -sum(e.whole for e in c.exhibits))
     return Gallery(tuple(whole_first), tuple(problems))
 
 

@@ -1,4 +1,4 @@
-"""Charts of a run that goes on: they change in place.
+"""Charts that change while they are looked at, under a run or a slider: they change in place.
 
 ``st.plotly_chart`` makes a new chart of every change and hides it until it is drawn, so that a chart with a new point
 each second blinks. Here the browser keeps one chart and Plotly changes it; what a visitor zoomed to or hid stays.

@@ -61,21 +61,19 @@ def problem(error: Exception) -> None:
 
 
 def chart(fig: go.Figure, key: str, rows: Rows, alt: str, live: bool = False, **options: Any) -> Any:
-    """A figure, and below it the same content as a table with a download.
-
-    ``live``: its numbers change while it is looked at, so that it changes in place (:mod:`app.livechart`).
-    """
-    event = None
-    if live:
-        livechart.plot(dressed(fig), key, alt)
-    else:
-        event = plot(fig, key, alt, **options)
+    """A figure, and below it the same content as a table with a download; ``live`` as in :func:`plot`."""
+    event = plot(fig, key, alt, live, **options)
     table_of(rows, key)
     return event
 
 
-def plot(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:
-    """A figure alone; its page has the table elsewhere."""
+def plot(fig: go.Figure, key: str, alt: str, live: bool = False, **options: Any) -> Any:
+    """A figure alone; its page has the table elsewhere.
+
+    ``live``: its numbers change while it is looked at, so that it changes in place (:mod:`app.livechart`).
+    """
+    if live:
+        return livechart.plot(dressed(fig), key, alt)
     return st.plotly_chart(dressed(fig), key=key, alt=alt, **{"config": base.CONFIG, **options})
 
 

@@ -69,6 +69,27 @@ def test_what_is_forgotten_and_what_is_cut_fits_on_one_screen(browser: Browser, 
             beside_each_other(page, way)
 
 
+def test_a_picture_changes_in_place(browser: Browser, address: str) -> None:
+    """Each step of a slider draws into the same picture, which is never hidden."""
+    hidden = """() => { window.hidden = 0; const look = () => {
+        const drawing = document.querySelector(".js-plotly-plot .main-svg");
+        window.hidden += !drawing || getComputedStyle(drawing).visibility === "hidden";
+        requestAnimationFrame(look) }; look() }"""
+    drawn = "JSON.stringify(document.querySelector('.js-plotly-plot').data)"
+    with tab(browser) as page:
+        page.goto(f"{address}/learn?lesson=8")
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        settled(page, "learn")
+        page.evaluate(hidden)
+        page.evaluate("document.querySelector('.js-plotly-plot').dataset.seen = 'yes'")
+        page.locator(".st-key-lesson_controls").get_by_role("slider").first.focus()
+        for _ in range(3):
+            page.evaluate(f"window.before = {drawn}")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_function(f"{drawn} !== window.before")
+        assert page.evaluate("[document.querySelector('.js-plotly-plot').dataset.seen, window.hidden]") == ["yes", 0]
+
+
 def beside_each_other(page: Page, name: str) -> None:
     """On a projector's 1280×720 the idea, the controls, the picture and the exercise are seen without scrolling."""
     page.set_viewport_size(BEAMER)

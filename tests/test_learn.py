@@ -144,12 +144,18 @@ def test_an_answer_that_is_rounded_too_far_is_almost_right() -> None:
     }  # fmt: skip
 
 
+def figures(app: AppTest) -> list[dict[str, Any]]:
+    """The figures of the page that change in place."""
+    live = [each.proto for each in app.get("bidi_component") if each.proto.component_name == "chart"]
+    return [json.loads(json.loads(proto.json)["figure"]) for proto in live]
+
+
 @EACH
 def test_a_lesson_is_drawn_and_checks_what_is_typed(learn: Open, each: Entry) -> None:
     app = learn(lesson=str(each.number))
     title = contents.text(each.name)["Title"]
     assert [element.value for element in app.subheader] == [f"{each.number}. {title}"]
-    assert len(app.get("plotly_chart")) == 1
+    assert len(figures(app)) == 1
     assert messages(app) == []
     assert not any("«" in element.value for element in app.markdown)
     answer = each.load().answer()
@@ -501,7 +507,7 @@ def test_one_row_leads_through_the_lessons(learn: Open) -> None:
 def test_larger_text_for_a_class_is_kept_in_the_address(learn: Open) -> None:
     app = learn(lesson="2", projector="1")
     assert app.toggle(key="projector").value
-    usual, larger = (json.loads(each.get("plotly_chart")[0].proto.spec) for each in (learn(lesson="2"), app))
+    usual, larger = (figures(each)[0] for each in (learn(lesson="2"), app))
     assert larger["layout"]["height"] == pytest.approx(1.3 * usual["layout"]["height"])
     app.button(key="next").click().run()
     assert app.query_params["projector"] in ("1", ["1"])

@@ -91,7 +91,7 @@ def front(
     aim = targetview.toggle(info)
     key = f"compare_front {info.axis.field}"
     alt = f"{info.sentence} The table below holds the same."
-    select = {"on_select": lambda: clicked(key, aim is not None), "selection_mode": "points"}
+    select: dict[str, Any] = {"on_select": lambda: clicked(key, aim is not None), "selection_mode": "points"}
     lines = precisionview.lines([mark.run for mark in info.finished]) if info.axis.field == "bytes" else []
     widgets.plot(choice_figure(info, picked, other, layered=lines, aim=aim), key, alt, **select)
     st.caption(explained(info) + precisionview.legend(lines))

@@ -63,7 +63,7 @@ def side_by_side(given: OwnAnswers, classes: Sequence[str], key: str) -> None:
             f"({sure[1]})."
         )
     info = answers.answers_info(classes, given.dense, given.small)
-    widgets.chart(answers.answers_figure(info), key, info.rows, info.sentence)
+    widgets.chart(answers.answers_figure(info), key, info.rows, info.sentence, live=True)
 
 
 def _region(run_key: explained.Key, both: answering.Answering) -> None:

@@ -35,7 +35,7 @@ def _of_first_subject(collection: Collection) -> list[Exhibit]:
 
 
 def draw() -> None:
-    """All collections: cards for runs with models, all that the first one shows, a row of others; lists for the rest."""
+    """All collections: cards for runs with models, all that the first shows, a row of others; lists for the rest."""
     collections = gallery.read().collections
     if not collections:
         return

@@ -40,7 +40,8 @@ def draw(entry: Entry) -> None:
         st.subheader(f"{entry.number}. {words['Title']}", anchor=False)
         st.markdown(words["Idea"])
     with picture:
-        widgets.plot(view.figure, f"lesson{entry.number}", f"{words['Title']}. The table below holds the same.")
+        alt = f"{words['Title']}. The table below holds the same."
+        widgets.plot(view.figure, f"lesson{entry.number}", alt, live=True)
         st.markdown(view.caption)
     with side:
         with st.container(key="lesson_exercise", border=True):

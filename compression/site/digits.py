@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
@@ -57,7 +58,7 @@ def digits(collection: Collection, runs: Mapping[str, Data], place: str) -> Digi
             continue
         name = f"{exhibit.name}.onnx"
         result.files[name] = small
-        models.append(_compressed(exhibit, runs[exhibit.info.id], source, f"{place}/{name}", small))
+        models.append(_compressed(exhibit, runs[exhibit.info.id], source, f"{place}/{quote(name)}", small))
     if models:
         usual = next((model for model in models if model["name"] == collection.tour), models[0])
         result.data |= {"models": models, "first": usual["id"]}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -85,8 +86,8 @@ def _reported(folder: Path, collection: gallery.Collection) -> Data:
     """Write a collection's report and its fronts; what the first page lists of it."""
     value = report(collect([exhibit.info.id for exhibit in collection.exhibits], folder, lambda: _alone(collection)))
     text = document(value, "../index.html").encode()
-    file = f"reports/{collection.name}.html"
-    _write(folder / file, text)
+    file = f"reports/{quote(collection.name)}.html"
+    _write(folder / "reports" / f"{collection.name}.html", text)
     runs = {run["id"]: run for subject in value["subjects"] for run in subject["runs"]}
     subjects = [
         {"report": file, "fronts": subject["fronts"], "runs": {run["id"]: _shown(run) for run in subject["runs"]}}

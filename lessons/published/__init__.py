@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\((?!https://arxiv\.org/)[^)]*\)")
 Data = dict[str, Any]
 
 
-def publish(folder: Path) -> list[str]:
+def publish(folder: Path, entries: Sequence[Entry] = CONTENTS) -> list[str]:
     """Write a page for each lesson and their table of contents into ``folder``; the names of the lessons.
 
     Derivations are linked where the documentation is beside the folder, as ``docs``.
@@ -44,17 +44,17 @@ def publish(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     derivations = (folder.parent / "docs" / "derivations").is_dir()
     ideas = {}
-    for entry in CONTENTS:
+    for entry in entries:
         recorded = record(entry.load(), contents.text(entry.name), derivations)
         facts = recorded["frames"][recorded["start"]]["facts"]
         ideas[entry.name] = _html(_first_sentence(fill(contents.text(entry.name)["Idea"], facts)))
         (folder / f"{entry.name}.json").write_text(json.dumps(recorded), encoding="utf-8")
-        (folder / f"{entry.name}.html").write_text(_page(entry, recorded, derivations), encoding="utf-8")
-    titles = {entry.name: contents.title(entry.name) for entry in CONTENTS}
-    listed = _template("contents").render(policy=POLICY, entries=CONTENTS, titles=titles, ideas=ideas)
+        (folder / f"{entry.name}.html").write_text(_page(entry, entries, recorded, derivations), encoding="utf-8")
+    titles = {entry.name: contents.title(entry.name) for entry in entries}
+    listed = _template("contents").render(policy=POLICY, entries=entries, titles=titles, ideas=ideas)
     (folder / "index.html").write_text(listed, encoding="utf-8")
     shutil.copyfile(PLOTLY, folder / "plotly.min.js")
-    return [entry.name for entry in CONTENTS]
+    return [entry.name for entry in entries]
 
 
 def record(lesson: Lesson, words: Mapping[str, str], derivations: bool = False) -> Data:
@@ -122,19 +122,19 @@ def _table(view: View) -> Data:
     return {"head": head, "rows": rows, "left_out": max(0, len(view.rows) - MOST_ROWS)}
 
 
-def _page(entry: Entry, recorded: Data, derivations: bool) -> str:
+def _page(entry: Entry, entries: Sequence[Entry], recorded: Data, derivations: bool) -> str:
     first = recorded["frames"][recorded["start"]]
     words, lesson = contents.text(entry.name), entry.load()
     said = {part: _html(fill(words[part], first["facts"])) for part in ("Exercise", "Hint", "Answer")}
     source = sources.linked(f"Source: {words['Source']}", titles=True)
     source = _DERIVATION.sub(r"../docs/derivations/\1.html", source)
     runs = dict.fromkeys(link.run for link in lesson.links if link.run)
-    place = CONTENTS.index(entry)
+    place = entries.index(entry)
     return str(_template("lesson").render(
         policy=POLICY, entry=entry, title=words["Title"], first=first, said=said, control=recorded["control"],
         source=_html(source if derivations else _LINK.sub(r"\1", source)), positions=len(recorded["frames"]),
         start=recorded["start"], runs=[(run, run.split(".")[1]) for run in runs],
-        before=CONTENTS[place - 1] if place else None, after=CONTENTS[place + 1] if place + 1 < len(CONTENTS) else None,
+        before=entries[place - 1] if place else None, after=entries[place + 1] if place + 1 < len(entries) else None,
     ))  # fmt: skip
 
 

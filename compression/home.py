@@ -25,7 +25,7 @@ PROGRAM = PROJECT if INSTALLED else f"python -m {PACKAGE}"
 EXTRAS = {
     "app": ("fast_sugiyama", "networkx", "pandas", "plotly", "starlette", "streamlit"),
     "data": ("faster_coco_eval", "mlxtend", "sklearn"),
-    "docs": ("latex2mathml", "markdown", "pymdownx"),
+    "docs": ("latex2mathml", "markdown"),
     "explain": ("captum", "skimage"),
     "export": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "models": ("timm", "torchvision", "transformers"),

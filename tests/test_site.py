@@ -134,8 +134,8 @@ def test_without_npm_the_command_says_what_is_missing(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert main(["site", "--out", str(tmp_path / "site")]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "npm is not installed" in said and "\n" not in said
+    error = capsys.readouterr().err.strip()
+    assert re.match("error: npm is not installed", error) and "\n" not in error
     assert not (tmp_path / "site").exists()
 
 

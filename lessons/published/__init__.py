@@ -109,10 +109,10 @@ def _spread(size: int, count: int) -> list[int]:
 
 
 def _frame(view: View, words: Mapping[str, str], position: str) -> Data:
-    said = {part: _html(fill(words[part], view.facts)) for part in ("Idea", "Formula")}
+    texts = {part: _html(fill(words[part], view.facts)) for part in ("Idea", "Formula")}
     return {
         "position": position, "figure": json.loads(view.figure.to_json()), "caption": _html(view.caption),
-        "idea": said["Idea"], "formula": said["Formula"], "facts": dict(view.facts), "table": _table(view),
+        "idea": texts["Idea"], "formula": texts["Formula"], "facts": dict(view.facts), "table": _table(view),
     }  # fmt: skip
 
 
@@ -125,13 +125,13 @@ def _table(view: View) -> Data:
 def _page(entry: Entry, entries: Sequence[Entry], recorded: Data, derivations: bool) -> str:
     first = recorded["frames"][recorded["start"]]
     words, lesson = contents.text(entry.name), entry.load()
-    said = {part: _html(fill(words[part], first["facts"])) for part in ("Exercise", "Hint", "Answer")}
+    texts = {part: _html(fill(words[part], first["facts"])) for part in ("Exercise", "Hint", "Answer")}
     source = sources.linked(f"Source: {words['Source']}", titles=True)
     source = _DERIVATION.sub(r"../docs/derivations/\1.html", source)
     runs = dict.fromkeys(link.run for link in lesson.links if link.run)
     place = entries.index(entry)
     return str(_template("lesson").render(
-        policy=POLICY, entry=entry, title=words["Title"], first=first, said=said, control=recorded["control"],
+        policy=POLICY, entry=entry, title=words["Title"], first=first, texts=texts, control=recorded["control"],
         source=_html(source if derivations else _LINK.sub(r"\1", source)), positions=len(recorded["frames"]),
         start=recorded["start"], runs=[(run, run.split(".")[1]) for run in runs],
         before=entries[place - 1] if place else None, after=entries[place + 1] if place + 1 < len(entries) else None,

@@ -63,6 +63,8 @@ bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.search --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.sessions --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.export --write BENCHMARKS.md
+	$(MAKE) site
+	$(BIN)/python -m tests.bench.site --write BENCHMARKS.md
 
 port-free:
 	@$(if $(findstring Address already in use,$(PORT_STATE)),$(error port $(PORT) is already in use: end the program that has it, or take another with make app PORT=8600))

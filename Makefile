@@ -2,6 +2,7 @@
 # make test    set up what is missing, check the code and run the tests of every part  (TESTS="tests/test_opq.py -x" WORKERS=0)
 # make test-all  the same with every test: kills, clusters, hostile files, all architectures
 # make docs    the documentation as a site, in site/docs
+# make site    the gallery as web pages without a server, in site: draw a digit, fronts, reports, lessons, documentation (needs npm)
 # make bench   the benchmark, beside what it is compared to; writes BENCHMARKS.md  (ARGS="--only 'resnet*' --no-equality")
 #
 # Everything lives in .venv. PYTHON names the interpreter that makes it (3.11 to 3.14).
@@ -16,7 +17,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all docs bench port-free
+.PHONY: help app test test-all docs site bench port-free
 .NOTPARALLEL:
 
 # Binds the port for a moment; says "used" when somebody has it, "wrong" when it is no port number.
@@ -44,6 +45,14 @@ docs: .venv/.ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/docs/index.html"
 
+# Each part links to those that are there: the first page comes last.
+site: .venv/.ready-dev
+	@command -v npm > /dev/null || { echo "npm is needed, which fetches what runs networks in a browser: install it (nodejs, npm)"; exit 1; }
+	@rm -rf site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@$(BIN)/python -m lessons.published site/learn
+	@$(BIN)/python -m compression site --out site
+
 bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)
 	$(BIN)/python -m tests.bench.steps --write BENCHMARKS.md
@@ -54,6 +63,8 @@ bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.search --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.sessions --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.export --write BENCHMARKS.md
+	$(MAKE) site
+	$(BIN)/python -m tests.bench.site --write BENCHMARKS.md
 
 port-free:
 	@$(if $(findstring Address already in use,$(PORT_STATE)),$(error port $(PORT) is already in use: end the program that has it, or take another with make app PORT=8600))

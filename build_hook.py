@@ -22,7 +22,7 @@ NAMES = {"compression": PACKAGE, **{name: f"{PACKAGE}.{name}" for name in ("app"
 FOLDERS = {
     "compression": "", "app": "app", "lessons": "lessons", "pages": "pages", ".streamlit": "app/.streamlit",
     "assets/components": "assets/components", "assets/fonts": "assets/fonts", "assets/gallery": "assets/gallery",
-    "assets/report": "assets/report", "assets/theme": "assets/theme",
+    "assets/report": "assets/report", "assets/site": "assets/site", "assets/theme": "assets/theme",
     "assets/weights": "assets/weights", "docs/derivations": "docs/derivations",
 }  # fmt: skip
 """Folder of the checkout → its place in the package."""

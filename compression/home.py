@@ -25,6 +25,7 @@ PROGRAM = PROJECT if INSTALLED else f"python -m {PACKAGE}"
 EXTRAS = {
     "app": ("fast_sugiyama", "networkx", "pandas", "plotly", "starlette", "streamlit"),
     "data": ("faster_coco_eval", "mlxtend", "sklearn"),
+    "docs": ("latex2mathml", "markdown"),
     "explain": ("captum", "skimage"),
     "export": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "models": ("timm", "torchvision", "transformers"),
@@ -34,6 +35,7 @@ EXTRAS = {
 }
 """Optional part of the installation → what it brings, by the names that are imported."""
 _FILES = {
+    "docs": "-r requirements-docs.txt",
     "models": "-r requirements-extra.txt",
     "ray": "-r requirements-ray.txt",
     "text": "--no-deps -r requirements-text.txt",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # mkdocs is a program elsewhere
+
+from lessons.mathml import formulas  # noqa: E402
+
 ELSEWHERE = {
     "benchmarks.md": "BENCHMARKS.md",
     "changelog.md": "CHANGELOG.md",
@@ -22,8 +25,6 @@ ELSEWHERE = {
 TITLES = {"glossary.md": "# Glossary\n\n", "teachers.md": "# Teach with it\n\n"}
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!\w+\.md)[^)]*\)")
 """A link out of the documentation: to a lesson, which is a page of the app, or to code."""
-FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
-TAG = re.compile(r"\\tag\{(.*?)\}")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -43,11 +44,4 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def on_page_content(content: str, **_: Any) -> str:
     """Formulas become MathML, which browsers show without a script."""
-    return FORMULA.sub(_formula, content)
-
-
-def _formula(match: re.Match[str]) -> str:
-    source = html.unescape(match[2]).strip()
-    tags = TAG.findall(source)
-    shown = convert(TAG.sub("", source), display="block" if match[1] == "div" else "inline")
-    return f'<div class="formula">{shown}<span>({tags[0]})</span></div>' if tags else shown
+    return formulas(content)

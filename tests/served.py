@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from app import nav
@@ -55,6 +58,20 @@ def served(runs: Path, log: Path, *arguments: str) -> Iterator[Served]:
     finally:
         server.terminate()
         server.wait(END_SECONDS)
+
+
+@contextlib.contextmanager
+def static(folder: Path) -> Iterator[str]:
+    """The address of a folder behind the plainest of servers, on this machine only."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def test_the_wheel_is_the_checkout_under_one_name(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in inside} == {PACKAGE}
     assert wheel.stat().st_size < MOST_BYTES
     expected = {path.relative_to(ROOT / "compression") for path in (ROOT / "compression").rglob("*") if path.is_file()}
-    assets = [f"assets/{name}" for name in ("components", "fonts", "gallery", "report", "theme", "weights")]
+    assets = [f"assets/{name}" for name in ("components", "fonts", "gallery", "report", "site", "theme", "weights")]
     for folder in ("app", "lessons", "pages", *assets):
         expected |= {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
     expected = {path for path in expected if not path.match("assets/gallery/*/dense*.safetensors")}

@@ -1,17 +1,19 @@
 // Rows of bars, one a layer or a part: plain data in, an element out. Needs front.js and bars.css, no network.
 //
-//   bars([{label, value, text, hover, before?, diamond?}, …], { color, dense })
+//   bars([{label, value, text, hover, before?, diamond?}, …], { color, dense, most })
 //
 // A wide pale bar for the value before (the dense model), in it a narrow one in the method's colour; a diamond for a second
-// value on the same scale. Widths are shares of the largest value, so that the element fits any page, printed ones too.
+// value on the same scale. Widths are shares of the largest value, or of `most`, so
+// that the element fits any page, printed ones too.
 
 import { html, svg } from "./front.js";
 
 const ROW = 22, DENSE = 16, BAR = 8;
 const LETTER = 6.4; // pixels of a letter of the texts, which stand to the right of the bars
 
-export function bars(rows, { color, dense = "#8a919c" }) {
-  const most = Math.max(...rows.flatMap((row) => [row.value, row.before ?? 0, row.diamond ?? 0]), 0) || 1;
+const largest = (rows) => Math.max(...rows.flatMap((row) => [row.value, row.before ?? 0, row.diamond ?? 0]), 0) || 1;
+
+export function bars(rows, { color, dense = "#8a919c", most = largest(rows) }) {
   const share = (value) => `${((100 * value) / most).toFixed(3)}%`;
   const list = html("div", { class: "bars" });
   list.style.paddingRight = `${12 + LETTER * Math.max(...rows.map((row) => row.text.length), 0)}px`;

@@ -122,9 +122,12 @@ function bringIntoView(row, box) {
   if (!seen) box.scrollTop = row.offsetTop - box.clientHeight / 2;
 }
 
+/** The run that the address names after #, else the first one. */
+const named = (runs) => (runs.find((each) => location.hash === `#${encodeURIComponent(each.id)}`) ?? runs[0]).id;
+
 /** The runs of one model and data set: a front, a list, and everything about the picked one. */
 function subject(data) {
-  let [picked, axis] = [data.runs[0].id, 0];
+  let [picked, axis] = [named(data.runs), 0];
   const chart = front(data.fronts[axis], { picked });
   const aside = html("div"), details = html("div", { class: "details" });
   const rows = data.runs.map((run) => {

@@ -40,6 +40,7 @@ COMMANDS = {
     "track": ("track:track", "hand runs over to TensorBoard or MLflow, and follow those that go on"),
     "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
     "report": ("report:report", "runs as one HTML file: front, layers, bytes, budget, provenance; opens anywhere"),
+    "site": ("site:site", "the gallery as web pages without a server: draw a digit, fronts, reports"),
     "app": ("app:app", "open the app in the browser"),
 }
 """Command → its function in this package, which is imported when the command is used, and what it is for."""

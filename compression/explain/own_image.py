@@ -53,7 +53,9 @@ def from_drawing(ink: Pixels, input: tuple[int, ...]) -> Pixels:
     box = Image.fromarray(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     scale = INK * min(height, width) / max(box.size)
     wide, high = (max(1, round(scale * side)) for side in box.size)
-    small = np.asarray(box.resize((wide, high), Image.Resampling.LANCZOS), dtype=np.float64)
+    # one side after the other: in which order Pillow scales both depends on its version (the twin: components/ink.js)
+    across = box.resize((wide, box.height), Image.Resampling.LANCZOS)
+    small = np.asarray(across.resize((wide, high), Image.Resampling.LANCZOS), dtype=np.float64)
     # the centre of mass goes to the middle, as far as all ink stays inside; that of MNIST's digits is at 14 of 0 to 27
     down = _start(small.sum(1), height)
     right = _start(small.sum(0), width)

@@ -26,11 +26,14 @@ _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
 
-def document(report: Mapping[str, Any]) -> str:
-    """A report as one HTML document that loads nothing: no address outside of it is allowed by its policy."""
+def document(report: Mapping[str, Any], home: str = "") -> str:
+    """A report as one HTML document that loads nothing: no address outside of it is allowed by its policy.
+
+    ``home``: of a report that is part of a site, the relative address of the site's first page.
+    """
     return _template().render(
         title=report["title"] or NOTHING, report=report, data=embedded(report), style=style(), script=script(),
-        policy=policy(),
+        policy=policy(), home=home,
     ).encode("utf-8", "replace").decode()  # fmt: skip
 
 

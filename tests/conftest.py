@@ -26,9 +26,9 @@ SKIPPED: dict[str, str] = {}
 EXTENDED = {
     "test_architectures.py", "test_browser_notebook.py", "test_bundle_own_code.py", "test_bundle_safety.py",
     "test_cli_errors.py", "test_container.py", "test_damaged_runs.py", "test_devices.py", "test_export.py",
-    "test_export_again.py", "test_export_families.py", "test_export_models.py", "test_export_rounding.py", "test_fuzz.py",
-    "test_install.py", "test_layered_export.py", "test_learn.py", "test_learn_numbers.py", "test_lease.py",
-    "test_notebook.py", "test_opq_survivor.py", "test_plain.py", "test_ray.py", "test_resume.py",
+    "test_export_again.py", "test_export_families.py", "test_export_models.py", "test_export_rounding.py",
+    "test_fuzz.py", "test_install.py", "test_layered_export.py", "test_learn.py", "test_learn_numbers.py",
+    "test_lease.py", "test_notebook.py", "test_opq_survivor.py", "test_plain.py", "test_ray.py", "test_resume.py",
     "test_sessions.py", "test_text.py",
 }  # fmt: skip
 """Files of which only ``make test-all`` runs the tests: kills, clusters, hostile files, many architectures, exports."""

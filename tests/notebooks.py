@@ -137,7 +137,9 @@ def run_first_cell(page: Page, address: str) -> Locator:
     page.keyboard.press("Escape")
     page.keyboard.press("Shift+Enter")
     panel = page.locator(PANEL)
-    panel.locator(".cx-figure").first.wait_for()
+    wrong = page.locator(".jp-OutputArea-output[data-mime-type*=error]")
+    panel.locator(".cx-figure").or_(wrong).first.wait_for()
+    assert not wrong.count(), wrong.first.inner_text()
     return panel
 
 

@@ -96,7 +96,7 @@ class Panel {
   busy(busy) {
     this.element.classList.toggle("cx-waiting", busy);
     this.element.setAttribute("aria-busy", String(busy));
-    if (busy) this.basis.textContent = "The kernel is busy with a cell, and answers when that has ended.";
+    if (busy) this.basis.textContent = "The kernel does not answer: it is busy with a cell, or was restarted (run this cell again then).";
   }
 
   drawForm() {

@@ -207,7 +207,7 @@ class Explorer(anywidget.AnyWidget):
 
     def _receive(self, content: Any) -> None:
         """A message from the front end: what is wrong with it becomes a line of the panel."""
-        with self._lock:
+        with self._lock, self.hold_sync():
             try:
                 message = messages.read(content)
                 if message["kind"] == "press":

@@ -25,7 +25,7 @@ TURNS = 30
 REACH = 100.0  # milliseconds
 PAGE = "tests/bench/slider_page.py"
 SOURCE = "import compression as cx\npanel = cx.explore({model!r}, {data!r}, runs={runs!r})\npanel"
-SUBJECTS = (("resnet8", "mnist5k"), ("resnet20", "cifar10"))
+SUBJECTS = (("resnet8", "mnist5k"), ("unet_small", "digit-masks"))
 LEGEND = """\
 In the page, from the input event of the sparsity slider to other figures of the forecast: JavaScript, the notebook's
 server, the kernel's forecast and back (`cx.explore` in JupyterLab). App: one Streamlit page that does nothing but

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from compression import methods
 from compression.runs.folder import RunFolder
 from compression.runs.results import result
 from tests.notebooks import PANEL, answer_times, jupyterlab, marimo, run_first_cell, write_notebook
@@ -96,6 +97,10 @@ def test_in_marimo(tmp_path: Path, runs: Path, page: Page) -> None:
         page.goto(address)
         panel = page.locator(PANEL)
         panel.locator(".cx-figure").first.wait_for()
+        panel.get_by_label("Method").select_option(methods.default())
+        assert panel.get_by_label("Seed").input_value() == "0"
+        panel.get_by_label("Method").select_option(METHOD)
+        panel.locator('[data-field="bits"]').wait_for()
         before = figures(panel)
         panel.locator('[data-field="bits"] input[type=range]').press("ArrowRight")
         until(lambda: figures(panel) != before)

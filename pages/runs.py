@@ -6,8 +6,9 @@ import streamlit as st
 
 from app import plain, setup, state, widgets
 from app.gallery import gallery, galleryview
-from app.runs import runlist, runlog, runview, view_model
+from app.runs import runlist, runlog, runview
 from compression.errors import CompressionError
+from compression.plots import run_view
 from compression.runs.store import RunInfo
 
 EVERY = "3s"
@@ -16,7 +17,7 @@ EVERY = "3s"
 def opened(infos: list[RunInfo]) -> str:
     """The run in the address, or the newest one."""
     if not state.get("run") and infos:
-        state.put("run", next((info.id for info in infos if info.state in view_model.ACTIVE), infos[0].id))
+        state.put("run", next((info.id for info in infos if info.state in run_view.ACTIVE), infos[0].id))
     return state.get("run")
 
 
@@ -41,7 +42,7 @@ def page() -> None:
             "Start a first run",
         )
     if infos:
-        live = any(info.state in view_model.ACTIVE for info in infos)
+        live = any(info.state in run_view.ACTIVE for info in infos)
         st.fragment(run_every=EVERY if live else None)(runlist.section)(state.get("run"), live)
     galleryview.table(run)
     for problem in (*runlog.store().problems, *gallery.read().problems):

@@ -10,11 +10,11 @@ import streamlit as st
 from app import names, nav, plain, setup, theme, widgets, words
 from app.compare import gallerybeside
 from app.gallery import gallery, gallerycards, tour
-from app.runs import runlog, sweepview, view_model
+from app.runs import runlog, sweepview
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.plots import front as figures
-from compression.plots import front_data
+from compression.plots import front_data, run_view
 from compression.runs.store import RunInfo
 
 TRY = Budget(sparsity=0.3, epochs=6)  # ends within a point of the dense model, as gallery run geta-gentle
@@ -76,7 +76,7 @@ def ways() -> None:
 def recent(live: bool) -> None:
     """The newest runs, each a link to its live view; drawn again while one runs (``live``: when the page was drawn)."""
     infos = runlog.listed()
-    if live and not any(info.state in view_model.ACTIVE for info in infos):
+    if live and not any(info.state in run_view.ACTIVE for info in infos):
         st.rerun()  # the last one has ended: the picture above may show it
     newest = [info for info in infos if info.sweep is None][:MOST_RECENT]
     if newest:
@@ -119,7 +119,7 @@ def page() -> None:
     """The page from top to bottom."""
     infos = runlog.listed()
     invitation(lambda: None if front(infos) else gallerycards.picture())
-    live = any(info.state in view_model.ACTIVE for info in infos)
+    live = any(info.state in run_view.ACTIVE for info in infos)
     st.fragment(run_every=EVERY if live else None)(recent)(live)
     gallerycards.draw()
     ways()

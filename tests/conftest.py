@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 NEEDS_DATA = "needs real data"
 SKIPPED: dict[str, str] = {}
 EXTENDED = {
-    "test_architectures.py", "test_bundle_own_code.py", "test_bundle_safety.py", "test_cli_errors.py",
-    "test_container.py", "test_damaged_runs.py", "test_devices.py", "test_export.py", "test_export_again.py",
-    "test_export_families.py", "test_export_models.py", "test_export_rounding.py", "test_fuzz.py",
-    "test_install.py", "test_layered_export.py", "test_learn.py", "test_learn_numbers.py", "test_lease.py",
-    "test_notebook.py", "test_opq_survivor.py", "test_plain.py", "test_ray.py", "test_resume.py",
+    "test_architectures.py", "test_browser_notebook.py", "test_bundle_own_code.py", "test_bundle_safety.py",
+    "test_cli_errors.py", "test_container.py", "test_damaged_runs.py", "test_devices.py", "test_export.py",
+    "test_export_again.py", "test_export_families.py", "test_export_models.py", "test_export_rounding.py",
+    "test_fuzz.py", "test_install.py", "test_layered_export.py", "test_learn.py", "test_learn_numbers.py",
+    "test_lease.py", "test_notebook.py", "test_opq_survivor.py", "test_plain.py", "test_ray.py", "test_resume.py",
     "test_sessions.py", "test_site.py", "test_text.py",
 }  # fmt: skip
 """Files of which only ``make test-all`` runs the tests: kills, clusters, hostile files, many architectures, exports."""
@@ -40,7 +40,7 @@ LONGEST = (
     "test_own_task.py", "test_text.py", "test_app.py", "test_gallery.py", "test_learn.py", "test_export_models.py",
     "test_architectures.py", "test_learn_numbers.py", "test_budget_page.py", "test_api.py", "test_cli.py",
     "test_rehearsal.py", "test_tasks.py", "test_browser_learn.py", "test_browser_layered.py", "test_plain.py",
-    "test_notebook.py", "test_kernels.py", "test_site.py",
+    "test_notebook.py", "test_browser_notebook.py", "test_explore.py", "test_kernels.py", "test_site.py",
 )  # fmt: skip
 """Files of tests that take longest. They come first, so that what ends last is short and all workers end together."""
 

@@ -14,7 +14,6 @@ import pytest
 
 from app import names
 from app.groups import grouping, layout, placement, quantized
-from app.runs import view_model
 from compression.budget import Budget
 from compression.methods import all_methods
 from compression.plots import (
@@ -29,6 +28,7 @@ from compression.plots import (
     placing,
     plan,
     run,
+    run_view,
     theme,
     way,
     words,
@@ -286,12 +286,12 @@ def test_stages_and_time_left() -> None:
         {"kind": "point", "t": 20.0, **point(21, 0.9, 9_000)},
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "score": 0.9},
     ]
-    view = view_model.run_view("r", "running", {"method": "geta"}, events)
+    view = run_view.run_view("r", "running", {"method": "geta"}, events)
     assert view.stages == (base.RunStage("warm-up", 1, 20, "geta"), base.RunStage("joint", 20, 100, "geta"))
     assert view.progress == pytest.approx(0.51)
     assert view.remaining(now=50.0) == pytest.approx(49.0)
     assert view.remaining(now=60.0) == pytest.approx(39.0)
-    assert view_model.run_view("r", "queued", {}, []).stages == ()
+    assert run_view.run_view("r", "queued", {}, []).stages == ()
 
 
 def test_curves_show_finite_values_and_every_stage() -> None:
@@ -583,7 +583,7 @@ def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> Non
         {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "score": 0.9},
     ]
-    view = view_model.run_view("r", state, {"method": "geta"}, events)
+    view = run_view.run_view("r", state, {"method": "geta"}, events)
     assert view.stages == (base.RunStage("joint", 20, end, "geta"),)
 
 
@@ -633,11 +633,11 @@ def test_stages_to_come_are_known_while_a_run_goes_and_no_longer() -> None:
         {"kind": "phase", "phase": "warm-up", "step": 1, "t": 1.0},
         {"kind": "step", "step": 7, "t": 2.0, "loss": 0.5, "score": 0.9},
     ]
-    going = view_model.run_view("r", "running", {"method": "geta"}, events)
+    going = run_view.run_view("r", "running", {"method": "geta"}, events)
     assert [(stage.name, stage.start, stage.end) for stage in (*going.stages, *going.ahead)] == [
         ("warm-up", 1, 20), ("joint", 20, 60), ("cool-down", 60, 100),
     ]  # fmt: skip
-    assert view_model.run_view("r", "cancelled", {"method": "geta"}, events).ahead == ()
+    assert run_view.run_view("r", "cancelled", {"method": "geta"}, events).ahead == ()
 
 
 def test_lines_of_a_chart_hold_finished_runs_only() -> None:

@@ -133,7 +133,7 @@ def _required(name: str) -> set[str]:
     [
         (
             ("compression", "lessons", "app", "pages"),
-            tuple(f"requirements{name}.txt" for name in ("", "-docs", "-ray", "-track")),
+            tuple(f"requirements{name}.txt" for name in ("", "-docs", "-notebook", "-ray", "-track")),
         ),
         (
             ("tests",),

@@ -38,6 +38,7 @@ MOST_BYTES = 12_000_000
 FILES = {
     "requirements.txt": ("app",),
     "requirements-extra.txt": ("app", "models"),
+    "requirements-notebook.txt": ("app", "notebook"),
     "requirements-ray.txt": ("app", "ray"),
     "requirements-dev.txt": ("dev",),
     "requirements-docs.txt": ("app", "docs"),
@@ -241,7 +242,7 @@ def test_the_library_alone(alone: Environment) -> None:
     assert lines[0] == f"{len(graph.prunable)} {compression.opq.allocate(model, sparsity=0.7, bits=4).pruned}"
     assert lines[1] == "[]"
     optional = {"captum", "faster_coco_eval", "ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "skimage"}
-    optional |= {"mlflow", "tensorboard"}
+    optional |= {"anywidget", "mlflow", "tensorboard"}
     assert set(ast.literal_eval(lines[2])) <= optional | {"torchvision"}
     assert lines[3].split() == ["CompressionError", "captum,", "'compression-explorer[explain]'"]
 

@@ -11,9 +11,9 @@ from written import DENSE, begun, finished
 
 from app.runs import timeline
 from app.runs.timeline import COMING, FAILED, GOING, OVER, STOPPED
-from app.runs.view_model import run_view
 from compression import methods
 from compression.budget import Budget
+from compression.plots.run_view import run_view
 
 PLAN = {"kind": "plan", "total_steps": 100, "stages": {"warm-up": 1, "projection": 20, "joint": 50, "cool-down": 80}}
 LABELS = ["Warm-up", "Projection", "Joint", "Cool-down"]

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from app import nav
-from app.runs import view_model
-from compression.plots import unit_life
+from compression.plots import run_view, unit_life
 from compression.plots.base import RunStage
 from tests.served import settled, tab
 
@@ -33,10 +32,10 @@ def info(*events: dict[str, Any], points: Iterable[Any] = (), end: float = 60) -
     return unit_life.units_info(events, list(points), STAGES, end, 60.0)
 
 
-def read(run: str) -> tuple[view_model.RunView, dict[str, Any]]:
+def read(run: str) -> tuple[run_view.RunView, dict[str, Any]]:
     lines = (GALLERY / run / "events.jsonl").read_text(encoding="utf-8").splitlines()
     result = json.loads((GALLERY / run / "result.json").read_text(encoding="utf-8"))
-    return view_model.run_view(run, "done", result["budget"], [json.loads(line) for line in lines]), result
+    return run_view.run_view(run, "done", result["budget"], [json.loads(line) for line in lines]), result
 
 
 def test_units_fade_by_the_reported_rates_and_evenly_without() -> None:

@@ -6,7 +6,6 @@ It may hold values that only other methods read, so that one draft can be looked
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,19 +13,17 @@ import streamlit as st
 
 from app import state
 from app.model import catalog
-from compression import methods, zoo
-from compression.asks import Ask, in_place_of_others
+from compression import form, methods, zoo
+from compression.asks import Ask
 from compression.budget import Budget
-from compression.errors import CompressionError
+from compression.form import FEWEST_EPOCHS, LARGEST_SEED, MOST_EPOCHS, requested, shown, values
 
-FEWEST_EPOCHS, MOST_EPOCHS = 0.01, 1000.0
-LARGEST_SEED = 2**53 - 1  # what a browser counts exactly
+__all__ = ["FEWEST_EPOCHS", "LARGEST_SEED", "MOST_EPOCHS", "requested", "shown", "values"]
+
 LARGEST_BATCH = 65_536
 PLACE = frozenset({"version", "model", "input", "classes", "weights", "data"})  # what the page's subject says
-_TRAINING = ("epochs", "seed", "lr", "batch_size", "optimizer")
-_SHOWN = PLACE | {"method", "asks", "groups", "layers", "options", *_TRAINING}
+_SHOWN = PLACE | {"method", "asks", "groups", "layers", "options", *form.TRAINING}
 _DRAFT, _OPTIONS = "draft", "options_of_other_methods"
-Bounds = Mapping[str, Mapping[str, Any]]
 
 
 def get() -> Budget:
@@ -65,10 +62,7 @@ def change(**fields: Any) -> None:
 
 def put_asks(values: Mapping[str, Any]) -> None:
     """Set values of asks, by field, in place of what says the same in another way."""
-    asks = dict(get().asks)
-    for field in values:
-        asks = in_place_of_others(asks, field)
-    change(asks={**asks, **values})
+    put(form.with_asks(get(), values))
 
 
 def method() -> methods.Method:
@@ -80,53 +74,9 @@ def choose_method(name: str) -> None:
     """Another method for the same draft, with the options that both have. Those of the one before wait until that is
     chosen again.
     """
-    draft, source, target = get(), method(), methods.get(name)
+    draft = get()
     waiting = st.session_state[_OPTIONS] = {**st.session_state.get(_OPTIONS, {}), draft.method: draft.options}
-    converted = target.convert(draft, source)
-    try:
-        target.values(draft)
-    except CompressionError:  # a form that only its own method reads, or a value that only this one reaches
-        asks = {**draft.asks, **source.values(draft)}
-        draft = draft.replace(asks={**asks, **{ask.field: ask.nearest(asks) for ask in target.asks}})
-    put(draft.replace(method=name, options=waiting.get(name, converted.options), layers=converted.layers))
-
-
-def shown(ask: Ask, asks: Mapping[str, Any]) -> Any:
-    """The value of an ask as its control shows it: the ends of a range of whole numbers are whole."""
-    value, control = ask.value(asks), ask.control()
-    if control is None or control.kind != "range" or value is None or control.step < 1:
-        return value
-    return math.ceil(value[0]), math.floor(value[1])
-
-
-def values(budget: Budget) -> dict[str, Any]:
-    """Field → value of every ask of the budget's method that has a control."""
-    asks = methods.get(budget.method).asks
-    return {ask.field: shown(ask, budget.asks) for ask in asks if ask.control() is not None}
-
-
-def requested(draft: Budget) -> Budget:
-    """What the form shows of a draft: what its method reads, and defaults for whatever is not shown.
-
-    Raises:
-        CompressionError: a value that the method cannot have.
-    """
-    method = methods.get(draft.method)
-    hidden = {ask.field: draft.asks[ask.field] for ask in method.asks if ask.field in draft.asks}
-    active = [ask for ask in method.asks if ask.excludes or ask.value(draft.asks) is not None]
-    default = Budget(**zoo.usual(draft.model))
-    training = {} if method.trains(draft) else {name: getattr(default, name) for name in _TRAINING}
-    return draft.replace(
-        asks={**hidden, **values(draft)},
-        groups=_only(draft.groups, {ask.group_bound for ask in active}),
-        layers=_only(draft.layers, {ask.layer_bound for ask in active}),
-        **training,
-    )
-
-
-def _only(bounds: Bounds, fields: set[str]) -> Bounds:
-    read = {name: {f: value for f, value in entry.items() if f in fields} for name, entry in bounds.items()}
-    return {name: entry for name, entry in read.items() if entry}
+    put(form.with_method(draft, name, waiting.get(name)))
 
 
 def budget(subject: catalog.ChosenModel) -> Budget:

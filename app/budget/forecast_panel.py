@@ -14,16 +14,15 @@ from app.model import catalog, networks
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, LayerForecast
+from compression.plots import forecast as figures_of
 from compression.plots.plan import LayerPlan
 
 Cell = tuple[str, str, str, str]
-SIZES = {
-    "nominal": "The size is nominal: all weights at their bits, with steps and what stays in floats. The packed file "
-    "codes the weights and adds names and a header: it may be smaller or larger.",
-    "ideal": "The size is values and positions of zeros, coded ideally.",
-    "coded": "The size is that of the codes as the packed file holds them.",
-}
-"""By :attr:`Forecast.bytes_kind`."""
+HELP = {
+    "bytes": words.HELP["planned_bytes"], "macs": words.HELP["macs"], "bops": words.HELP["bops"],
+    "unit": words.HELP["unit"], "error": "Σ(w − ŵ)² relative to Σw², measured on the weights",
+}  # fmt: skip
+"""By :attr:`compression.plots.forecast.Figure.kind`."""
 
 
 def refused(error: CompressionError) -> None:
@@ -51,43 +50,13 @@ def answer(
 
 def figures(forecast: Forecast, network: networks.Network) -> list[Cell]:
     """The cells of the panel; none of what is unknown."""
-    if forecast.bytes is None or forecast.dense is None or forecast.low is None or forecast.high is None:
-        return []
-    (low, high), whole = forecast.bytes, forecast.dense.nominal_bytes
-    smaller = f"{words.between(whole / high, whole / low, words.ratio)} smaller"
-    work = f"{words.share(forecast.low.macs / forecast.dense.macs, 0)} of dense"
-    bops = words.between(100 * forecast.low.rel_bops, 100 * forecast.high.rel_bops, lambda share: f"{share:.3g} %")
-    cells = [
-        ("Size", words.between(low, high, words.size), smaller, words.HELP["planned_bytes"]),
-        ("MACs", words.count(forecast.low.macs), work, words.HELP["macs"]),
-        ("BOPs", bops, "of the dense fp32 model", words.HELP["bops"]),
-    ]
-    if forecast.error is not None:
-        explained = "Σ(w − ŵ)² relative to Σw², measured on the weights"
-        cells.append(("Error of the weights", f"{100 * forecast.error:.3g} %", "before any training", explained))
-    elif forecast.certainty == "even" and forecast.removed:
-        whole_units = f"of {network.graph.prunable_units:,}"
-        cells.append(("Channels removed", f"{forecast.units}", whole_units, words.HELP["unit"]))
-    return cells
+    cells = figures_of.figures(forecast, network.graph.prunable_units)
+    return [(cell.label, cell.value, cell.note, HELP[cell.kind]) for cell in cells]
 
 
 def basis(forecast: Forecast, path: Path | None) -> str:
     """What the figures rest on; empty where nothing is known."""
-    if forecast.certainty == "unknown":
-        return ""
-    counted = SIZES.get(forecast.bytes_kind or "", "")
-    if forecast.certainty == "even":
-        even = (
-            "Counted for channels removed evenly; the run picks them by what they contribute."
-            if forecast.removed
-            else "Counted evenly over the layers; the run decides which get how much."
-        )
-        return f"{even} {counted}"
-    if forecast.certainty == "bound":
-        return "The most that the budget allows; which layers get how much of it, the run decides when it begins."
-    if path is None:
-        return "Computed on untrained weights, since there are no trained ones: only a rough guide."
-    return f"Computed on the trained weights. {counted}"
+    return figures_of.basis(forecast, trained=path is not None)
 
 
 def layer_plans(forecast: Forecast) -> tuple[LayerPlan, ...]:

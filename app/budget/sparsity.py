@@ -7,8 +7,8 @@ import streamlit as st
 from app import words
 from app.budget import controls, draft
 from app.model import networks
+from compression import form
 from compression.asks import HIGHEST_SPARSITY, UNITS, Sparsity
-from compression.errors import CompressionError
 
 
 def ends(network: networks.Network, ask: Sparsity) -> tuple[float, float]:
@@ -44,16 +44,7 @@ def sentences(low: float, high: float, ask: Sparsity, bounded: bool) -> list[str
 
 
 def _ends(network: networks.Network, ask: Sparsity) -> tuple[float, float, bool]:
-    """Least and most sparsity, and whether bounds narrow it; everything where the bounds contradict each other."""
-    from compression.pruning.reach import reach
-
-    now = draft.get()
-    try:
-        room = reach(network.graph, now.groups, now.layers, ask.target == UNITS)
-    except CompressionError:  # the answer beside the sliders says what is wrong
-        return 0.0, HIGHEST_SPARSITY, True
-    low, high = room.ends
-    return min(low, HIGHEST_SPARSITY), min(high, HIGHEST_SPARSITY), room.bounded
+    return form.sparsity_ends(network.graph, draft.get(), ask)
 
 
 def _percent(share: float) -> str:

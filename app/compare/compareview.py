@@ -9,9 +9,9 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.compare import candidateview, finals, reportview, targetview
-from app.runs import precisionview, records, runlog, view_model
+from app.runs import precisionview, records, runlog
 from app.terms import tip
-from compression.plots import seeds, target
+from compression.plots import run_view, seeds, target
 from compression.plots.axes import AXES, LATENCY, Axis
 from compression.plots.candidates import CandidatesInfo, candidates_info, rows
 from compression.plots.choice import choice_figure
@@ -204,7 +204,7 @@ def titled(run: str, titles: dict[str, str]) -> str:
 
 def nothing_yet(compared: finals.ComparedRuns, pair: finals.Pair) -> None:
     """No point to draw: say why, and offer the next click."""
-    waiting = [info for info in compared.unshown if info.state in view_model.ACTIVE]
+    waiting = [info for info in compared.unshown if info.state in run_view.ACTIVE]
     model, data = pair
     where = plain.text(names.subject(model, data))
     if waiting:

@@ -13,10 +13,10 @@ from app import names
 from app.compare import latencies
 from app.gallery import gallery
 from app.model import catalog
-from app.runs import runlog, view_model
+from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.plots import seeds
+from compression.plots import run_view, seeds
 from compression.plots.candidates import Candidate
 from compression.plots.layers import LayerChange
 from compression.report import layers as report_layers
@@ -40,7 +40,7 @@ class ComparedRuns:
     @property
     def live(self) -> bool:
         """Is a run still going, so that the picture will change?"""
-        return any(c.live for c in self.candidates) or any(info.state in view_model.ACTIVE for info in self.unshown)
+        return any(c.live for c in self.candidates) or any(info.state in run_view.ACTIVE for info in self.unshown)
 
     def candidate(self, run: str) -> Candidate | None:
         """The candidate of this run."""

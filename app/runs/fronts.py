@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import widgets
-from app.runs import precisionview, raceboard, runlog, sweepview, view_model
-from compression.plots import front, front_data, way
+from app.runs import precisionview, raceboard, runlog, sweepview
+from compression.plots import front, front_data, run_view, way
 from compression.runs.store import RunInfo
 
 HEIGHT = 380
 
 
-def section(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
+def section(now: run_view.RunView, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
     """Both charts side by side, there from the start; only results for runs that left no points.
 
     Of a sweep also how its runs stand against each other.

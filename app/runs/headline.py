@@ -8,12 +8,13 @@ from typing import Any
 import streamlit as st
 
 from app import nav, widgets, words
-from app.runs import precisionview, runlog, view_model
+from app.runs import precisionview, runlog
+from compression.plots import run_view
 from compression.plots.comparison import change
 from compression.tasks import Metric
 
 
-def show(now: view_model.RunView, set_up: nav.SetUp) -> None:
+def show(now: run_view.RunView, set_up: nav.SetUp) -> None:
     """What a finished run comes to and the next click; of one that stopped early only the latter, else nothing."""
     done = runlog.outcome(now.run)
     if done is not None and "runs" not in done:
@@ -45,7 +46,7 @@ def figures(point: Mapping[str, Any], dense: Mapping[str, Any] | None, metric: M
     )
 
 
-def actions(now: view_model.RunView, set_up: nav.SetUp, done: bool) -> None:
+def actions(now: run_view.RunView, set_up: nav.SetUp, done: bool) -> None:
     """Where to go from a run that has ended: ``done``, with a model."""
     where = {"model": now.model, "data": now.data}
     with st.container(horizontal=True, vertical_alignment="center"):

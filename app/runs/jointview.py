@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from app import nav, widgets
-from app.runs import view_model
 from compression import methods
 from compression.plots import joint as figures
+from compression.plots import run_view
 
 
-def section(now: view_model.RunView) -> None:
+def section(now: run_view.RunView) -> None:
     """γ and d of one group over the joint stage, folded; nothing where the method has no such stage."""
     method = methods.all_methods().get(now.method)
     if method is None or "joint" not in method.info.views:

@@ -8,8 +8,9 @@ from typing import Any
 import streamlit as st
 
 from app import widgets, words
-from app.runs import precisionview, runlog, view_model
+from app.runs import precisionview, runlog
 from app.terms import tip
+from compression.plots import run_view
 from compression.plots.comparison import comparison
 from compression.plots.ledger import PARTS
 from compression.tasks import Metric
@@ -17,7 +18,7 @@ from compression.tasks import Metric
 _PARTS = {**{name: f"{name}: {meaning}" for name, meaning in PARTS.items()}, "total": "total"}
 
 
-def show(now: view_model.RunView) -> None:
+def show(now: run_view.RunView) -> None:
     """What a finished run changed, in tables; nothing while it goes on, or when it ended early."""
     final = runlog.outcome(now.run)
     if final is None or "runs" in final:

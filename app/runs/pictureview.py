@@ -9,17 +9,18 @@ import streamlit as st
 from PIL import Image
 
 from app import widgets, words
-from app.runs import runlog, view_model
+from app.runs import runlog
 from compression import data as datasets
 from compression.data.types import PICTURE
 from compression.errors import CompressionError
+from compression.plots import run_view
 from compression.reading import read_bytes
 from compression.report.pictures import ORIGINAL, TRUTHS, last
 
 TITLES = {PICTURE: "The picture"}
 
 
-def section(now: view_model.RunView) -> None:
+def section(now: run_view.RunView) -> None:
     """Nothing for a run whose task has no picture."""
     folder = runlog.folder(now.run).pictures
     points = [point for point in (*now.points, now.final) if point is not None]

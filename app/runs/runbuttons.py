@@ -7,8 +7,9 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import names, state, widgets, words
-from app.runs import runlog, view_model
+from app.runs import runlog
 from compression.errors import CompressionError
+from compression.plots import run_view
 from compression.runs import labels
 from compression.runs.control import outdated
 from compression.runs.store import RunInfo
@@ -23,7 +24,7 @@ def draw(run: str, status: str, title: str, *, part: bool) -> None:
 
     ``title`` names the run in the question whether to delete it.
     """
-    if status in view_model.ACTIVE:
+    if status in run_view.ACTIVE:
         if not part and st.button(
             "Pause", icon=":material/pause:", key="pause", help="Writes a checkpoint and stops; resume goes on there."
         ):
@@ -44,7 +45,7 @@ def draw(run: str, status: str, title: str, *, part: bool) -> None:
         _carry_out(lambda: runlog.resume(run), "Starting…")
     with st.popover("More", icon=":material/more_vert:", key="more"):
         rename(run)
-        if status not in view_model.ACTIVE:
+        if status not in run_view.ACTIVE:
             st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are removed for good.")
             if st.button("Delete this run", key="delete", icon=":material/delete:"):
                 _carry_out(lambda: _delete([run]), "Deleting…")

@@ -9,8 +9,9 @@ from typing import Any
 import streamlit as st
 
 from app import names, nav, plain, state, theme, widgets, words
-from app.runs import records, runbuttons, runlog, sweepview, view_model
+from app.runs import records, runbuttons, runlog, sweepview
 from app.terms import tip
+from compression.plots import run_view
 from compression.plots import theme as stages
 from compression.runs import labels, summary
 from compression.runs.store import RunInfo
@@ -39,7 +40,7 @@ def formats() -> dict[str, Any]:
 def section(run: str, live: bool) -> None:
     """The list, drawn again while a run goes on; a row opens its run. ``live``: one did when the page was drawn."""
     infos = runlog.listed()
-    if state.get("run") != run or (live and not any(info.state in view_model.ACTIVE for info in infos)):
+    if state.get("run") != run or (live and not any(info.state in run_view.ACTIVE for info in infos)):
         st.rerun()  # another run was picked here, or the last one has ended
     st.subheader("All runs", anchor=False)
     listed, problems = summary.summaries(runlog.store(), [info for info in infos if info.sweep in (None, run)])
@@ -156,7 +157,7 @@ def actions(chosen: Sequence[RunInfo]) -> None:
     """What can be done with the runs that are ticked."""
     pairs = {(info.model, info.data) for info in chosen if not info.runs}
     comparable = [info for info in chosen if info.state == "done" and not info.runs]
-    going = [info for info in chosen if info.state in view_model.ACTIVE]
+    going = [info for info in chosen if info.state in run_view.ACTIVE]
     with st.container(horizontal=True, vertical_alignment="center"):
         ready = len(comparable) == len(chosen) > 1 and len(pairs) == 1
         if st.button("Compare", icon=nav.PAGES["compare"].icon, key="compare_several", disabled=not ready):

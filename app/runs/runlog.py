@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,17 @@ import streamlit as st
 
 from app import names, options, state
 from app.gallery import gallery
-from app.runs import permissions, view_model
+from app.runs import permissions
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots import run_view
 from compression.plots.front_data import FrontRun
 from compression.plots.seeds import recipe
 from compression.reading import expanded
 from compression.runs import control, labels
 from compression.runs import gallery as library
-from compression.runs.events import Event, last_attempts, read_events
+from compression.runs.eventlog import EventLog
+from compression.runs.events import last_attempts
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 from compression.runs.results import seconds
@@ -29,23 +30,6 @@ from compression.tasks import Metric
 
 if TYPE_CHECKING:
     from compression.runs.race import Entry
-
-
-class EventLog:
-    """The events of one run, read on from where the last reader stopped; shared by all tabs."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-        self._events: list[Event] = []
-        self._lock = threading.Lock()
-
-    def read(self) -> list[Event]:
-        """All events so far; a list of the caller's own."""
-        with self._lock:
-            fresh, self._offset = read_events(self._path, self._offset)
-            self._events.extend(fresh)
-            return list(self._events)
 
 
 def store() -> Store:
@@ -122,7 +106,7 @@ def workplace(run: str) -> RunFolder:
     return library.workplace(gallery.find(run), store().root) if gallery.is_gallery(run) else folder(run)
 
 
-def view(run: str) -> view_model.RunView:
+def view(run: str) -> run_view.RunView:
     """A run so far, as pages show it.
 
     Raises:
@@ -131,7 +115,7 @@ def view(run: str) -> view_model.RunView:
     place = folder(run)
     events = _log(str(place.events_path.resolve())).read()
     budget, state = place.spec()["budget"], place.state_of(events)
-    return view_model.run_view(run, state, budget, last_attempts(events), seconds(events), metric(run))
+    return run_view.run_view(run, state, budget, last_attempts(events), seconds(events), metric(run))
 
 
 def metric(run: str) -> Metric:

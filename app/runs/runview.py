@@ -19,12 +19,11 @@ from app.runs import (
     sweepview,
     timeline,
     unitview,
-    view_model,
 )
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.plots import run as figures
-from compression.plots import theme
+from compression.plots import run_view, theme
 from compression.runs.bisect import target_words
 from compression.runs.store import RunInfo
 
@@ -78,7 +77,7 @@ def say_when_done(run: str, state: str) -> None:
         st.toast("The run is done.", icon=":material/check:")
 
 
-def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
+def heading(now: run_view.RunView, info: RunInfo | None, sweep: bool) -> None:
     """What runs, how far it is, how long it will take, and the button that stops it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.state_badge(now.state)
@@ -110,7 +109,7 @@ def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
         st.caption(f"{plain.text(now.run)}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
 
 
-def _progress(now: view_model.RunView, info: RunInfo | None) -> str:
+def _progress(now: run_view.RunView, info: RunInfo | None) -> str:
     if now.state == "queued":
         return "Waiting for a free slot"
     if now.total_steps is None:
@@ -124,7 +123,7 @@ def _progress(now: view_model.RunView, info: RunInfo | None) -> str:
     return f"{stage}step {now.step:,} of {now.total_steps:,}{remaining}"
 
 
-def curves(now: view_model.RunView) -> None:
+def curves(now: run_view.RunView) -> None:
     """Score, loss, sparsity and bits over the steps, the stages shaded behind them.
 
     They are drawn from the start, the stages to come as they are planned, so that nothing below them moves.
@@ -154,7 +153,7 @@ def curves(now: view_model.RunView) -> None:
         bits(now)
 
 
-def bits(now: view_model.RunView) -> None:
+def bits(now: run_view.RunView) -> None:
     """Bits per layer over time, weights or activations."""
     unit = figures.counted(now.unit)
     info = figures.bits_info(now.points, unit=unit)

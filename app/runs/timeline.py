@@ -9,11 +9,11 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.runs.view_model import RunView
 from compression import methods
 from compression.errors import CompressionError
 from compression.plots import theme
 from compression.plots.base import RunStage
+from compression.plots.run_view import RunView
 
 OVER, GOING, COMING, FAILED, STOPPED = "over", "going", "coming", "failed", "stopped"
 WIDTHS = (1, 6)

@@ -8,15 +8,15 @@ from typing import Any
 import streamlit as st
 
 from app import components, widgets
-from app.runs import runlog, view_model
+from app.runs import runlog
 from compression import methods
-from compression.plots import theme, unit_life
+from compression.plots import run_view, theme, unit_life
 
 Units = Callable[[Mapping[str, Any]], Mapping[str, int]]
 """A run's budget → how many units each group of its network has (:func:`app.setup.units`)."""
 
 
-def section(now: view_model.RunView, units: Units) -> None:
+def section(now: run_view.RunView, units: Units) -> None:
     """Nothing for a run whose method removes no units, or that says nothing of them."""
     method = methods.all_methods().get(now.method)
     if method is None or not method.removes_units:
@@ -34,7 +34,7 @@ def section(now: view_model.RunView, units: Units) -> None:
     widgets.table_of(info.rows, "units_leaving")
 
 
-def _info(now: view_model.RunView, units: Units) -> unit_life.UnitsInfo:
+def _info(now: run_view.RunView, units: Units) -> unit_life.UnitsInfo:
     end = float(now.step if now.active or not now.stages else max(now.step, now.stages[-1].end))
     events = list(now.decisions)
     sizes = None

@@ -16,7 +16,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const NEAR = 26; // pixels around a mark within which the pointer is on it
 const HEIGHT = { wide: 440, narrow: 340 }, NARROW = 560;
-const PAD = { top: 12, right: 24, bottom: 48, left: 62 };
+const PAD = { top: 12, right: 24, bottom: 48, left: 72 };
 
 /** Corners on a circle of radius 1, the first one `turn` of a circle from the top, to the right. */
 const ring = (corners, turn = 0) =>
@@ -123,7 +123,8 @@ class Front {
   }
 
   draw() {
-    const focused = this.plot.contains(document.activeElement) ? document.activeElement.dataset.id : null;
+    const active = this.plot.getRootNode().activeElement; // of the page, or of the shadow that a notebook puts it in
+    const focused = active && this.plot.contains(active) ? active.dataset.id : null;
     this.width = this.plot.clientWidth || 640;
     this.height = this.width < NARROW ? HEIGHT.narrow : HEIGHT.wide;
     const picture = svg("svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "group", "aria-label": this.data.alt });

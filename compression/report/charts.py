@@ -7,11 +7,11 @@ from typing import Any
 
 from compression.plots import base, confusion, layers, ledger, theme, words
 from compression.plots.axes import AXES, LATENCY
-from compression.plots.candidates import Candidate, CandidatesInfo, Mark, candidates_info, verdict
+from compression.plots.candidates import COLLAPSED, Candidate, CandidatesInfo, Mark, candidates_info, verdict
 from compression.plots.layered import LayeredLine, drawn_sizes, lowest
 
 Data = dict[str, Any]
-FAINT = 0.45  # opacity of what another run beats
+FAINT, LIVE = 0.45, 0.75  # opacity of what another run beats, and of a run that still goes on
 SIZE, STAR, DOT = 13, 17, 6  # of markers, in pixels
 MOST_CHANGES = 40
 """Rows of the table of classes that got worse or better."""
@@ -31,14 +31,17 @@ def fronts(candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) ->
 
 
 def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) -> Data:
-    """One front: axes with ticks, the line of runs that no other beats, and a mark a run with its sentence."""
+    """One front: axes with ticks, the line of runs that no other beats, and a mark a run with its sentence.
+
+    Runs that still go on are drawn where they are, paler; they are not on the front.
+    """
     axis, metric = info.axis, info.metric
-    drawn = [*info.finished, *info.dense]
+    drawn = [*info.finished, *info.live, *info.dense]
     top = metric.best(mark.score for mark in drawn)
-    floor = info.floor if info.hidden else lowest(also, info.floor, top)
+    floor = _lowest_live(info, top, info.floor if info.hidden else lowest(also, info.floor, top))
     costs = [*(mark.cost for mark in drawn), *drawn_sizes(also, floor)]
     verdicts = {each.run: verdict(info, each) for each in candidates if info.mark(each.run)}
-    methods = dict.fromkeys(mark.method for mark in (*info.finished, *info.dense))
+    methods = dict.fromkeys(mark.method for mark in drawn)
     return {
         "field": axis.field,
         "label": axis.label,
@@ -61,7 +64,8 @@ def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[
         ],
         "marks": [
             *(_star(info, mark) for mark in info.dense),
-            *(_mark(info, mark, verdicts) for mark in sorted(info.finished, key=lambda mark: not mark.beaten)),
+            *(_mark(info, mark, verdicts, floor) for mark in info.live),
+            *(_mark(info, mark, verdicts, floor) for mark in sorted(info.finished, key=lambda mark: not mark.beaten)),
             *(dot for line in also for dot in _dots(line, floor)),
         ],
         "legend": [look(method) for method in methods],
@@ -74,12 +78,21 @@ def look(method: str) -> Data:
     return {"label": style.label, "color": style.color, "symbol": style.symbol}
 
 
-def _mark(info: CandidatesInfo, mark: Mark, verdicts: Mapping[str, str]) -> Data:
-    below = info.below(mark)
+def _lowest_live(info: CandidatesInfo, best: float, floor: float) -> float:
+    """The worst score drawn in its place, lowered by runs that still go on; beside finished ones not by collapsed."""
+    metric = info.metric
+    collapsed = metric.goodness(best) - COLLAPSED * metric.span(best)
+    drawn = [mark.score for mark in info.live if not info.finished or metric.goodness(mark.score) >= collapsed]
+    return metric.worst([floor, *drawn])
+
+
+def _mark(info: CandidatesInfo, mark: Mark, verdicts: Mapping[str, str], floor: float) -> Data:
+    below = info.metric.goodness(mark.score) < info.metric.goodness(floor)
+    opacity = LIVE if mark.live else FAINT if mark.beaten else 1
     return {
         **look(mark.method), "id": mark.run, "x": mark.cost, "text": mark.sentence, "verdict": verdicts[mark.run],
-        "y": info.metric.shown(info.floor if below else mark.score), "size": SIZE, "beaten": bool(mark.beaten),
-        "opacity": FAINT if mark.beaten else 1, **({"symbol": "triangle-down"} if below else {}),
+        "y": info.metric.shown(floor if below else mark.score), "size": SIZE, "beaten": bool(mark.beaten),
+        "opacity": opacity, **({"symbol": "triangle-down"} if below else {}),
     }  # fmt: skip
 
 

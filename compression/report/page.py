@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,16 +12,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from compression.home import ROOT
+from compression.plots import components
+from compression.plots.components import ASSETS
 
-ASSETS = ROOT / "assets"
 STYLES = ("components/front.css", "components/bars.css", "report/report.css")
 SCRIPTS = ("components/front.js", "components/bars.js", "report/report.js")
 """Modules in the order of their imports: in one file they are one module."""
 FONT = "fonts/source-sans-3-latin.woff2"
 NOTHING = "nothing to show"
 
-_IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
 
@@ -52,8 +50,8 @@ def policy() -> str:
 
 @cache
 def script() -> str:
-    """The modules as one: what they export is in scope, so that their imports go."""
-    return "\n".join(_IMPORT.sub("", _asset(name)) for name in SCRIPTS)
+    """The modules as one."""
+    return components.script(*SCRIPTS)
 
 
 @cache
@@ -61,11 +59,7 @@ def style() -> str:
     """All rules, with the typeface of the app inside."""
     font = base64.b64encode((ASSETS / FONT).read_bytes()).decode("ascii")
     face = f'@font-face {{ font-family: "Report"; font-weight: 200 900; src: url(data:font/woff2;base64,{font}); }}'
-    return "\n".join([face, *(_asset(name) for name in STYLES)])
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
+    return f"{face}\n{components.style(*STYLES)}"
 
 
 def _digest(text: str) -> str:

@@ -117,7 +117,7 @@ def events(data: bytes, folder: Path) -> None:
 def _listed(run: RunFolder) -> None:
     """The run's rows in an index, and its story as a page tells it."""
     from app import names
-    from app.runs import view_model
+    from compression.plots import run_view
     from compression.runs import index
     from compression.runs.events import last_attempts
     from compression.runs.results import seconds
@@ -129,7 +129,7 @@ def _listed(run: RunFolder) -> None:
         row = index.info(db.execute("SELECT * FROM runs").fetchone())
         assert json.loads(json.dumps(row.budget)) == {**Budget().to_dict(), **run.spec()["budget"]}
     time.localtime(row.created)
-    page = view_model.run_view(run.id, run.state_of(events), row.budget, last_attempts(events), seconds(events))
+    page = run_view.run_view(run.id, run.state_of(events), row.budget, last_attempts(events), seconds(events))
     assert 0 <= page.progress <= 1
     page.remaining()
     names.describe(row.budget)

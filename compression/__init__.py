@@ -44,7 +44,7 @@ _OBJECTS = {
 }
 
 if TYPE_CHECKING:
-    from compression import data, explain, export, graph, methods, quant, runs, zoo
+    from compression import data, explain, export, graph, methods, quant, zoo
     from compression.budget import Budget
     from compression.counting import cost
     from compression.errors import CompressionError
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from compression.methods.geta.schedule import Schedule
     from compression.one_call import compress
     from compression.quant.attach import quantize
+    from compression.runs.typed import runs
 else:
     __getattr__, __dir__ = on_first_use(__name__, _OBJECTS, _MODULES)
 

@@ -40,6 +40,7 @@ from compression.bounds import (
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 from compression.reading import Name, Number, Signed, Text, Whole, check_plain, cut, read_object, refuse, short, typed
+from compression.representation import Represented
 
 VERSION = 2
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -66,7 +67,7 @@ _CHECKS: Mapping[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
 """Field → its check, called with the value, the field's name and these limits; ``None`` is not checked."""
 
 
-class Budget(BaseModel):
+class Budget(Represented, BaseModel):
     """Everything that determines a run. ``None`` means: the method's own default.
 
     ``method`` is empty for the usual one. ``asks`` holds what is asked by field (:mod:`compression.asks`), and may hold
@@ -104,6 +105,8 @@ class Budget(BaseModel):
     seed: Signed = 0
     options: Mapping[str, Any] = Field(default_factory=dict)
     preprocess: Mapping[str, Any] | None = None
+
+    __repr__ = BaseModel.__repr__  # as it is written in Python
 
     def __init__(self, /, **fields: Any) -> None:
         """See the class for the fields; those of :data:`compression.asks.STANDARD` are taken into ``asks``."""

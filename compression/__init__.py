@@ -35,7 +35,9 @@ _OBJECTS = {
     "Schedule": "compression.methods.geta.schedule",
     "apply": "compression.export.apply",
     "compress": "compression.one_call",
+    "from_pretrained": "compression.export.hub",
     "load": "compression.export.reader",
+    "push": "compression.export.hub",
     "quantize": "compression.quant.attach",
     "slim": "compression.graph.slim",
     "slim_report": "compression.graph.slim",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from compression.counting import cost
     from compression.errors import CompressionError
     from compression.export.apply import apply
+    from compression.export.hub import from_pretrained, push
     from compression.export.reader import load
     from compression.graph.slim import slim, slim_report, zero_units
     from compression.graph.trace import trace
@@ -73,10 +76,12 @@ __all__ = [
     "data",
     "explain",
     "export",
+    "from_pretrained",
     "graph",
     "load",
     "methods",
     "opq",
+    "push",
     "quant",
     "quantize",
     "runs",

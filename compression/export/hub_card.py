@@ -50,7 +50,7 @@ def _metadata(repository: str, about: Mapping[str, Any]) -> str:
         value = measured["final"]["score"]
         results = [
             EvalResult(
-                task_type=task, dataset_type=about["data"], dataset_name=about["data"], dataset_split="test",
+                task_type=task, dataset_type=about["budget"]["data"], dataset_name=about["data"], dataset_split="test",
                 metric_type=metric.name, metric_name=metric.title, metric_value=value,
             )
         ]  # fmt: skip

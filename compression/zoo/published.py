@@ -5,6 +5,7 @@ They are read as any other file of weights, so that nothing in them is run.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -48,7 +49,7 @@ def _torchvision(model: str, short: str) -> Published:
 
 
 def _timm(model: str, short: str) -> Published:
-    import timm
+    timm = importlib.import_module("timm")
 
     known = timm.get_pretrained_cfg(short)
     if known is None or not (known.hf_hub_id or known.url):

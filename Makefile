@@ -80,7 +80,7 @@ port-free:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/.ready-dev: requirements-dev.txt requirements-extra.txt requirements-notebook.txt requirements-ray.txt requirements-text.txt requirements-track.txt requirements-docs.txt .venv/.ready
+.venv/.ready-dev: requirements-dev.txt requirements-extra.txt requirements-hub.txt requirements-notebook.txt requirements-ray.txt requirements-text.txt requirements-track.txt requirements-docs.txt .venv/.ready
 	@echo "Installing what the tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-text.txt

@@ -36,7 +36,9 @@ _OBJECTS = {
     "apply": "compression.export.apply",
     "compress": "compression.one_call",
     "explore": "compression.widgets.explore",
+    "from_pretrained": "compression.export.hub",
     "load": "compression.export.reader",
+    "push": "compression.export.hub",
     "quantize": "compression.quant.attach",
     "slim": "compression.graph.slim",
     "slim_report": "compression.graph.slim",
@@ -45,11 +47,12 @@ _OBJECTS = {
 }
 
 if TYPE_CHECKING:
-    from compression import data, explain, export, graph, methods, quant, runs, zoo
+    from compression import data, explain, export, graph, methods, quant, zoo
     from compression.budget import Budget
     from compression.counting import cost
     from compression.errors import CompressionError
     from compression.export.apply import apply
+    from compression.export.hub import from_pretrained, push
     from compression.export.reader import load
     from compression.graph.slim import slim, slim_report, zero_units
     from compression.graph.trace import trace
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from compression.methods.geta.schedule import Schedule
     from compression.one_call import compress
     from compression.quant.attach import quantize
+    from compression.runs.typed import runs
     from compression.widgets.explore import explore
 else:
     __getattr__, __dir__ = on_first_use(__name__, _OBJECTS, _MODULES)
@@ -75,10 +79,12 @@ __all__ = [
     "explain",
     "explore",
     "export",
+    "from_pretrained",
     "graph",
     "load",
     "methods",
     "opq",
+    "push",
     "quant",
     "quantize",
     "runs",

@@ -40,10 +40,13 @@ from compression.bounds import (
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 from compression.reading import Name, Number, Signed, Text, Whole, check_plain, cut, read_object, refuse, short, typed
+from compression.representation import Represented
 
 VERSION = 2
 OPTIMIZERS = ("sgd", "adam", "adamw")
-OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"
+OWN_WEIGHTS, INITIAL_WEIGHTS, PUBLISHED_WEIGHTS = "function", "initial", "pretrained"
+NO_FILES = (OWN_WEIGHTS, INITIAL_WEIGHTS, PUBLISHED_WEIGHTS)
+"""What ``weights`` says in the place of a file."""
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -66,7 +69,7 @@ _CHECKS: Mapping[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
 """Field → its check, called with the value, the field's name and these limits; ``None`` is not checked."""
 
 
-class Budget(BaseModel):
+class Budget(Represented, BaseModel):
     """Everything that determines a run. ``None`` means: the method's own default.
 
     ``method`` is empty for the usual one. ``asks`` holds what is asked by field (:mod:`compression.asks`), and may hold
@@ -74,7 +77,8 @@ class Budget(BaseModel):
     ``options`` are those of the method alone. ``groups`` maps a group id to bounds such as ``{"sparsity": [lo, hi]}``;
     ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a share, of
     methods that zero single weights). ``input`` is (channels, height, width). ``weights`` names a file, or says
-    ``function`` or ``initial`` of a model of one's own: those that its function returns count, or are only initial.
+    ``function`` or ``initial`` of a model of one's own: those that its function returns count, or are only initial;
+    ``pretrained``: those published for a model of torchvision or timm.
     ``preprocess`` says how images are brought to the model's input (:mod:`compression.preprocess`); a file without it
     leaves that to the data.
 
@@ -104,6 +108,8 @@ class Budget(BaseModel):
     seed: Signed = 0
     options: Mapping[str, Any] = Field(default_factory=dict)
     preprocess: Mapping[str, Any] | None = None
+
+    __repr__ = BaseModel.__repr__  # as it is written in Python
 
     def __init__(self, /, **fields: Any) -> None:
         """See the class for the fields; those of :data:`compression.asks.STANDARD` are taken into ``asks``."""

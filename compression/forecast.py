@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compression.asks import BitsAsk, Pair
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.representation import Represented
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,8 +113,8 @@ class LayerForecast:
     allocation: LayerAllocation | None = None
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Represented):
     """What a method says of a budget.
 
     ``low`` and ``high`` are the cost at the least and the most bits; ``bytes`` the (least, most) size of the weights

@@ -28,6 +28,7 @@ EXTRAS = {
     "docs": ("latex2mathml", "markdown"),
     "explain": ("captum", "skimage"),
     "export": ("ml_dtypes", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+    "hub": ("huggingface_hub",),
     "models": ("timm", "torchvision", "transformers"),
     "notebook": ("anywidget", "cloudpickle", "traitlets"),
     "ray": ("ray",),
@@ -37,6 +38,7 @@ EXTRAS = {
 """Optional part of the installation → what it brings, by the names that are imported."""
 _FILES = {
     "docs": "-r requirements-docs.txt",
+    "hub": "-r requirements-hub.txt",
     "models": "-r requirements-extra.txt",
     "notebook": "-r requirements-notebook.txt",
     "ray": "-r requirements-ray.txt",

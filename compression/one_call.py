@@ -19,6 +19,7 @@ from compression.graph import deep_copy, prove, slim_report, trace
 from compression.methods import Reporter, Setup
 from compression.pack import pack
 from compression.quant import QuantizedWeight, fold, integer_weights
+from compression.representation import Represented
 from compression.runs.preflight import check_setup
 from compression.tasks import Task
 from compression.training.trainable import check_compressible
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 NAME = "the model"
 
 
-@dataclass(frozen=True, eq=False)
-class CompressedNetwork:
+@dataclass(frozen=True, eq=False, repr=False)
+class CompressedNetwork(Represented):
     """What :func:`compress` returns.
 
     ``model``: the small network, plain and in evaluation mode, every weight at a value that the packed file holds;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_the_reference_has_what_the_package_offers(site: Path) -> None:
     import compression as cx
 
     page = (site / "api.html").read_text(encoding="utf-8")
-    modules = {name for name in cx.__all__ if type(getattr(cx, name)).__name__ == "module"}
+    modules = {name for name in cx.__all__ if isinstance(getattr(cx, name), types.ModuleType)}
     for name in {*cx.__all__} - modules - {"CompressionError", "__version__", "cost"}:
         assert re.search(rf'id="compression\.[\w.]+\.{name}"', page), name
 

@@ -133,11 +133,11 @@ def _required(name: str) -> set[str]:
     [
         (
             ("compression", "lessons", "app", "pages"),
-            tuple(f"requirements{name}.txt" for name in ("", "-docs", "-notebook", "-ray", "-track")),
+            tuple(f"requirements{name}.txt" for name in ("", "-docs", "-hub", "-notebook", "-ray", "-track")),
         ),
         (
             ("tests",),
-            tuple(f"requirements{name}.txt" for name in ("", "-dev", "-ray", "-track", "-bench")),
+            tuple(f"requirements{name}.txt" for name in ("", "-dev", "-hub", "-ray", "-track", "-bench")),
         ),
     ],
 )

@@ -38,6 +38,7 @@ MOST_BYTES = 12_000_000
 FILES = {
     "requirements.txt": ("app",),
     "requirements-extra.txt": ("app", "models"),
+    "requirements-hub.txt": ("app", "hub"),
     "requirements-notebook.txt": ("app", "notebook"),
     "requirements-ray.txt": ("app", "ray"),
     "requirements-dev.txt": ("dev",),

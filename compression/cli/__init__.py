@@ -39,6 +39,7 @@ COMMANDS = {
     "delete": ("runs:delete", "delete runs with everything they wrote"),
     "track": ("track:track", "hand runs over to TensorBoard or MLflow, and follow those that go on"),
     "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
+    "push": ("push:push", "a bundle on the Hugging Face Hub, with its card"),
     "report": ("report:report", "runs as one HTML file: front, layers, bytes, budget, provenance; opens anywhere"),
     "site": ("site:site", "the gallery as web pages without a server: draw a digit, fronts, reports"),
     "app": ("app:app", "open the app in the browser"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from compression import methods, owncode, zoo
 from compression.asks import OPTIONS, BitRange
-from compression.budget import Budget
+from compression.budget import NO_FILES, Budget
 from compression.cli.options import BudgetFields, assignments, json_or_text, number, numbers_or_text
 from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
@@ -102,7 +102,8 @@ def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None
             f"{config} names code as its task, without a folder ({base.data}); say that you mean it, and where it is",
             f"--task path/to/{data_name(base.data)}",
         )
-    if "weights" not in changes and base.weights is not None and not expanded(base.weights).is_file():
+    named = base.weights if base.weights not in NO_FILES else None
+    if "weights" not in changes and named is not None and not expanded(named).is_file():
         raise CompressionError(f"weights file {base.weights} of {config} does not exist", "say where, --weights FILE")
     if "data" not in changes:
         try:

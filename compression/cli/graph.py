@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 from cyclopts import Parameter
 
+from compression.aligned import table
 from compression.cli import options
-from compression.cli.output import answer, shape, table, write
+from compression.cli.output import answer, shape, write
 from compression.cli.pick import pick
 from compression.errors import CompressionError
+from compression.widgets.rich_graph import standing, why
 
 if TYPE_CHECKING:
-    from compression.graph import Graph, Group
+    from compression.graph import Graph
 
 Inexact = Annotated[bool, Parameter(help="also allow units that a norm or a mean averages over: the others change")]
 
@@ -45,20 +47,8 @@ def describe(graph: Graph, model: str, weights: str) -> str:
     rows = []
     for group in graph.groups:
         parameters = sum(not member.buffer for member in group.members)
-        rows.append((group.id, group.units, _state(group), parameters, _why(group)))
+        rows.append((group.id, group.units, standing(group), parameters, why(group)))
     return f"{head}\n\n" + table(("group", "units", "", "slices", "why"), rows)
-
-
-def _state(group: Group) -> str:
-    if not group.prunable:
-        return "frozen"
-    return "prunable" if group.exact else "inexact"
-
-
-def _why(group: Group) -> str:
-    if group.reason is None:
-        return "; ".join(dict.fromkeys(tie.why for tie in group.ties))
-    return f"{group.reason} (at {group.place})" if group.place not in ("", group.id, "output") else group.reason
 
 
 def graphviz(graph: Graph, name: str) -> str:

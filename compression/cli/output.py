@@ -11,10 +11,9 @@ from typing import Any
 
 import humanize
 
+from compression.aligned import table
 from compression.errors import CompressionError
 from compression.runs.files import finite, write_atomic
-
-_NUMBER = re.compile(r"–?|-?[\d,.]+(e-?\d+)?( ?(%|[kMGT]?B))?")
 
 
 def answer(value: Any, text: str, target: str | None) -> None:
@@ -46,16 +45,6 @@ def write(text: str, target: str, option: str) -> None:
             write_atomic(path, f"{text}\n")
     except OSError as error:
         raise CompressionError(f"{option} {target}: {error.strerror or error}") from error
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns under their heads; numbers to the right, words to the left."""
-    columns = []
-    for column in zip(head, *(map(str, row) for row in rows), strict=True):
-        width = max(map(len, column))
-        numeric = len(column) > 1 and all(map(_NUMBER.fullmatch, column[1:]))
-        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in column])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def size(count: float | None) -> str:

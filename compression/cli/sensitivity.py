@@ -7,9 +7,10 @@ from typing import Annotated, Any, Unpack
 from cyclopts import Parameter
 
 from compression import home, methods
+from compression.aligned import table
 from compression.budget import Budget
 from compression.cli import options
-from compression.cli.output import answer, table
+from compression.cli.output import answer
 from compression.cli.progress import waited
 from compression.data import kind
 from compression.devices import AUTO

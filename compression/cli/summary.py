@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from compression import tasks
-from compression.cli.output import columns, table
+from compression.aligned import table
+from compression.cli.output import columns
 from compression.devices import CPU
 from compression.preprocess import words
 from compression.tasks import Metric

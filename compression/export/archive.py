@@ -68,6 +68,19 @@ class Entry:
                 yield data
 
 
+class LooseEntry:
+    """A file of an unpacked bundle, read as those of a zip are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.size = path, path.stat().st_size
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its content in pieces of at most 1 MB."""
+        with self._path.open("rb") as stream:
+            while data := stream.read(CHUNK):
+                yield data
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 

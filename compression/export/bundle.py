@@ -28,6 +28,7 @@ from compression.export.rounding import rounded
 from compression.export.source import Source, read
 from compression.pack.container import MOST_BYTES as MOST
 from compression.reading import expanded, read_bytes
+from compression.representation import Represented
 from compression.runs.files import disk_full, finite
 from compression.runs.folder import RunFolder
 
@@ -38,15 +39,19 @@ ONNX = "the ONNX files"
 Say = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle that was written: its ``files`` (name → ``bytes`` and ``sha256``) and the measurements of the export."""
+@dataclass(frozen=True, repr=False)
+class Bundle(Represented):
+    """A bundle that was written: its ``files`` (name → ``bytes`` and ``sha256``) and the measurements of the export.
+
+    ``result`` is that of the run it was made of.
+    """
 
     path: Path
     run: str
     bytes: int
     files: Mapping[str, Mapping[str, Any]]
     measured: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -100,7 +105,7 @@ def export(
     report("writing the bundle", 0.95)
     path = expanded(out)
     write(path, {**files, CHECKSUMS: _json(bound)})
-    return Bundle(path, source.run, path.stat().st_size, bound["files"], measured)
+    return Bundle(path, source.run, path.stat().st_size, bound["files"], measured, source.result)
 
 
 def layers(

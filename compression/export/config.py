@@ -18,6 +18,7 @@ from compression.graph.cuts import cuts
 from compression.quant import Quantizer, activation_quantizers
 from compression.quant.attach import INPUT_QUANTIZER, unsigned_key
 from compression.runs.names import model_name, shared
+from compression.tasks import Metric
 
 VERSION = 1
 TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"
@@ -33,6 +34,7 @@ def config(source: Source) -> dict[str, Any]:
     ``round(clamp(x, -clip, clip) / step) * step``, an ``unsigned`` one has 0 in place of ``-clip``.
     ``groups``: id → ``units``, ``kept``, ``removed``; ``ranks``: layer → rank, of those that are
     two layers now, ``first`` and ``last``; ``multiple``: what counts of units were rounded up to.
+    ``measured`` has scores and sizes before and after, ``weights`` what the run started from.
     ``preprocessing`` says how images or sentences are brought to the model's input.
     """
     data = source.data
@@ -53,12 +55,21 @@ def config(source: Source) -> dict[str, Any]:
         "quantizers": activations(source.model),
         "multiple": source.multiple,
         "rebuilt": bool(source.result.get("rebuilt")),
+        "measured": measured(source.result),
+        "weights": source.result.get("weights"),
         "versions": {
             "compression-explorer": __version__,
             "torch": torch.__version__.partition("+")[0],
             "python": platform.python_version(),
         },
     }
+
+
+def measured(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run measured on the test split, of the dense model (``baseline``) and of this one (``final``)."""
+    fields = ("split", "score", "loss", "bytes", "macs", "rel_bops")
+    ends = {end: {name: result[end].get(name) for name in fields} for end in ("baseline", "final")}
+    return {"metric": Metric.from_result(result).name, **ends}
 
 
 def preprocessing(data: DataSet) -> dict[str, Any]:

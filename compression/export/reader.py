@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from compression import zoo
 from compression.errors import CompressionError
-from compression.export.archive import MOST_BYTES, Entry, opened
+from compression.export.archive import MOST_BYTES, Entry, LooseEntry, opened
 from compression.export.example import check_answers, read_example, stored_inputs
 from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, NetworkFacts, StoredFile, network, read_manifest
 from compression.export.program import check_safe
@@ -57,9 +57,25 @@ def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -
         CompressionError: no bundle, of a newer version, truncated, changed since it was made, its files contradict one
             another or the network; or its network is code of its own, and neither ``model`` nor ``trust`` was given.
     """
-    files, known = _verified(path, {*NEEDED, EXAMPLE, *((PROGRAM,) if trust and model is None else ())})
+    files, known = _verified(path, needed(model, trust))
+    return restored(files, known, path, os.stat(path).st_size, model, trust)
+
+
+def needed(model: Given | None, trust: bool) -> set[str]:
+    """The files of a bundle from which :func:`load` makes its model; not every bundle has all of them."""
+    return {*NEEDED, EXAMPLE, *((PROGRAM,) if trust and model is None else ())}
+
+
+def restored(
+    files: Mapping[str, bytes], known: Manifest, path: str | Path, size: int, model: Given | None, trust: bool
+) -> nn.Module:
+    """The model of these files of the bundle ``path`` of ``size`` bytes, each equal to its checksum: see :func:`load`.
+
+    Raises:
+        CompressionError: as :func:`load`.
+    """
     about, tensors = network(known, files, path)
-    _check_input(about, path)
+    _check_input(about, path, size)
     images = read_example(files[EXAMPLE], about, path) if EXAMPLE in files else None
     if model is None and zoo.is_file(about.model):
         if not trust:
@@ -89,6 +105,24 @@ def read_files(path: str | Path, names: Collection[str] | None = None) -> dict[s
     return _verified(path, names)[0]
 
 
+def read_folder(folder: Path, names: Collection[str], path: str | Path) -> tuple[dict[str, bytes], Manifest]:
+    """These files of a bundle that lies unpacked in a folder, those it has, each equal to its checksum.
+
+    Other files are not looked at. ``path`` is what messages call the bundle.
+
+    Raises:
+        CompressionError: no bundle, or a file that is missing, too large or another than the bundle was made with.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        raise CompressionError(f"{path} is no bundle: it has no {CHECKSUMS}")
+    known = read_manifest(_content(LooseEntry(folder / CHECKSUMS), CHECKSUMS, path), path)
+    for name in NEEDED:
+        if name not in known.files or not (folder / name).is_file():
+            raise CompressionError(f"bundle {path}: {name} is missing")
+    here = [name for name in names if name in known.files and (folder / name).is_file()]
+    return {name: _checked(LooseEntry(folder / name), name, known.files[name], path, True) for name in here}, known
+
+
 def _verified(path: str | Path, names: Collection[str] | None) -> tuple[dict[str, bytes], Manifest]:
     with opened(path) as entries:
         if CHECKSUMS not in entries:
@@ -109,14 +143,14 @@ def _verified(path: str | Path, names: Collection[str] | None) -> tuple[dict[str
     return read, known
 
 
-def _content(entry: Entry, name: str, path: str | Path) -> bytes:
+def _content(entry: Entry | LooseEntry, name: str, path: str | Path) -> bytes:
     most = MOST_JSON if name.endswith(".json") else MOST_BYTES
     if entry.size > most:
         raise CompressionError(f"bundle {path}: {name} is larger than the {most:,} bytes that are read of one")
     return b"".join(entry.chunks())
 
 
-def _checked(entry: Entry, name: str, stored: StoredFile, path: str | Path, keep: bool) -> bytes:
+def _checked(entry: Entry | LooseEntry, name: str, stored: StoredFile, path: str | Path, keep: bool) -> bytes:
     """The file, or nothing where only its checksum matters, in pieces."""
     digest = hashlib.sha256()
     content = _content(entry, name, path) if keep else b""
@@ -130,13 +164,13 @@ def _checked(entry: Entry, name: str, stored: StoredFile, path: str | Path, keep
     return content
 
 
-def _check_input(about: NetworkFacts, path: str | Path) -> None:
+def _check_input(about: NetworkFacts, path: str | Path, size: int) -> None:
     """Refuse an input out of all proportion to the file, before a network is run on one.
 
     Raises:
         CompressionError: naming it.
     """
-    if math.prod(about.input) > max(SMALL_INPUT, NUMBERS_A_BYTE * os.stat(path).st_size):
+    if math.prod(about.input) > max(SMALL_INPUT, NUMBERS_A_BYTE * size):
         raise CompressionError(
             f"bundle {path} names inputs of {about.input}, more than a file of its size holds: it is not read"
         )

@@ -13,6 +13,7 @@ import torch
 from compression.errors import CompressionError
 from compression.graph.inputs import Example, Inputs
 from compression.graph.reasons import Reason
+from compression.representation import Represented
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Member:
         return self.role in ("producer", "norm") and not self.buffer
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
+@dataclass(frozen=True, eq=False, repr=False)
+class Group(Represented):
     """A minimal set of parameter slices that can only be removed together, made of ``units`` units of equal shape.
 
     ``exact``: removing a zeroed unit leaves the model's output unchanged. ``cause`` says why a group is frozen (not
@@ -158,8 +159,8 @@ class Layer:
     nonnegative_input: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph(Represented):
     """A traced network: nodes, edges, dependency groups and layers.
 
     ``sizes``: canonical name of every parameter → its shape; ``input``: the shape of one example without the batch;

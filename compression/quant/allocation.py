@@ -15,6 +15,7 @@ from compression.bounds import FEWEST_BITS, HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 from compression.options import PositiveNumber, Real
 from compression.reading import Flag, Text, Whole, short, typed
+from compression.representation import Represented
 
 Amount = Annotated[Real, Field(ge=0)]
 Count = Annotated[Whole, Field(ge=1)]
@@ -64,8 +65,8 @@ class LayerAllocation:
         return len(self.scales) if self.scales is not None else 1 + (self.offset is not None)
 
 
-@dataclass(frozen=True)
-class Allocation:
+@dataclass(frozen=True, repr=False)
+class Allocation(Represented):
     """Zeros, bits and step of every layer for a budget.
 
     ``exact``: best steps searched on the weights, and the bits proven optimal for them. ``gap`` bounds how far the

@@ -1,4 +1,11 @@
-"""Runs: folders written by worker processes, an index over them, and verbs: start, sweep, wait, pause, resume, …"""
+"""Runs: folders written by worker processes, an index over them, and verbs: start, sweep, wait, pause, resume, …
+
+The module can be called: ``cx.runs()`` is the table of the runs there are. Type checkers read :mod:`.typed` for that.
+"""
+
+import sys
+import types
+from typing import Any
 
 from compression.methods import with_values
 from compression.runs.bisect import find_smallest
@@ -8,6 +15,7 @@ from compression.runs.events import read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import Launcher, LocalLauncher
+from compression.runs.listing import RunsTable
 from compression.runs.results import result
 from compression.runs.store import RunInfo, Store
 from compression.runs.submit import start, wait
@@ -20,6 +28,7 @@ __all__ = [
     "RayLauncher",
     "RunFolder",
     "RunInfo",
+    "RunsTable",
     "Store",
     "cancel",
     "combinations",
@@ -35,3 +44,13 @@ __all__ = [
     "wait",
     "with_values",
 ]
+
+
+class _Called(types.ModuleType):
+    """This module once it is loaded: calling it makes a :class:`.listing.RunsTable`."""
+
+    def __call__(self, *args: Any, **options: Any) -> RunsTable:
+        return RunsTable(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Called

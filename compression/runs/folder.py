@@ -12,6 +12,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.reading import check_version, cut, read_object, short
+from compression.representation import Represented
 from compression.runs.events import Event, last_attempts, last_state, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.files import written_in
@@ -28,8 +29,11 @@ IDLE = (*ENDED, PAUSED)
 WAY_OUT = "put the file back, or remove the run's folder yourself"
 
 
-class RunFolder(RunFiles):
+class RunFolder(RunFiles, Represented):
     """Paths and contents of one run; reading it changes nothing."""
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
 
     @classmethod
     def open(cls, root: str | Path, run_id: str) -> RunFolder:

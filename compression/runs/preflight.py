@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compression import methods, owncode, zoo
-from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS, Budget
+from compression.budget import NO_FILES, Budget
 from compression.data import catalogue as datasets
 from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
@@ -105,7 +105,7 @@ def absolute(budget: Budget) -> Budget:
         CompressionError: the data are unknown.
     """
     changes: dict[str, str] = {"data": datasets.absolute(budget.data)}
-    if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
+    if budget.weights not in (None, *NO_FILES):
         changes["weights"] = str(expanded(str(budget.weights)).resolve())
     if zoo.is_file(budget.model):
         changes["model"] = owncode.absolute(budget.model)

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from compression import zoo
-from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS
+from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS, PUBLISHED_WEIGHTS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
 from compression.reading import expanded
 from compression.zoo import weights as files
+from compression.zoo.published import published
 
 OTHER_SEED = 1
 
@@ -41,8 +42,9 @@ def weighted(
 ) -> Weighted | None:
     """The model with the weights named, else those written by ``train`` or shipped, else those of its function.
 
-    ``weights``: a file, ``function`` or ``initial`` (see :class:`compression.budget.Budget`), or ``None``; ``data``:
-    the data sets whose trained weights are searched for. Returns ``None`` when only initial weights exist.
+    ``weights``: a file, ``function``, ``initial`` or ``pretrained`` (see :class:`compression.budget.Budget`), or
+    ``None``; ``data``: the data sets whose trained weights are searched for. Returns ``None`` when only initial weights
+    exist.
 
     Raises:
         CompressionError: unknown model, missing or wrong-shaped file, or a ``function`` without trained weights.
@@ -54,6 +56,11 @@ def weighted(
         if own is None:
             raise CompressionError(f"weights: {name} returns no trained weights: others at each call, or initial ones")
         return own
+    if weights == PUBLISHED_WEIGHTS:
+        origin = published(name)
+        model = zoo.build(name, input, classes)
+        files.load(model, origin.path)
+        return Weighted(model.eval(), origin.name, origin.path)
     path = _file(name, input, classes, weights, data)
     if path is None:
         return None if weights == INITIAL_WEIGHTS else returned(name, input, classes)

@@ -41,7 +41,7 @@ LOOKS = {
 }  # fmt: skip
 """Name → (width and height, colour scheme, what is added to the address)."""
 FILM, FILM_WIDTH = (1200, 1320), 840
-FRAMES, FRAME_MS, END_MS = 40, 250, 5000
+FRAMES, FRAME_MS, END_MS = 40, 400, 5000
 """Of the film: frames at most, and how long one and the last are shown."""
 
 
@@ -112,7 +112,7 @@ def film(browser: Browser, address: str, file: Path) -> None:
     page.close()
     step = max(1.0, len(frames) / FRAMES)
     shown = [frames[int(i * step)] for i in range(min(FRAMES, len(frames)))]
-    durations = [8 * FRAME_MS, *[FRAME_MS] * len(shown), END_MS]
+    durations = [5 * FRAME_MS, *[FRAME_MS] * len(shown), END_MS]
     start.save(file, save_all=True, append_images=[*shown, end], duration=durations, loop=0, quality=60, method=6)
     print(f"{file.name}: {len(shown) + 2} pictures, {file.stat().st_size // 1000} kB", flush=True)
 

@@ -78,7 +78,7 @@ class Budget(Represented, BaseModel):
     ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a share, of
     methods that zero single weights). ``input`` is (channels, height, width). ``weights`` names a file, or says
     ``function`` or ``initial`` of a model of one's own: those that its function returns count, or are only initial;
-    ``pretrained``: those published for a model of torchvision or timm.
+    ``pretrained``: those published for a model of torchvision, timm or the Hugging Face Hub.
     ``preprocess`` says how images are brought to the model's input (:mod:`compression.preprocess`); a file without it
     leaves that to the data.
 

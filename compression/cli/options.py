@@ -146,7 +146,7 @@ Weights = Annotated[
         metavar="FILE",
         help="trained weights (safetensors; .pt and .th are understood), or of a model of your own: function, those it "
         "returns, or initial, which says that these are not trained; pretrained: those published for a model of "
-        "torchvision or timm (files of these names: ./function, ./initial, ./pretrained)",
+        "torchvision, timm or the Hub (files of these names: ./function, ./initial, ./pretrained)",
     ),
 ]
 Preprocess = Annotated[

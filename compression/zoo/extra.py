@@ -16,6 +16,7 @@ from torch import nn
 
 from compression import home
 from compression.errors import CompressionError
+from compression.zoo.hub_model import hub_spec, repository
 from compression.zoo.registry import ModelSpec
 
 WIDTH, HEADS, BLOCKS, VOCABULARY, LENGTH = 64, 4, 2, 256, 16
@@ -139,17 +140,18 @@ ARCHITECTURES: dict[str, _Architecture] = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=16)
 def hf_spec(name: str) -> ModelSpec:
-    """The spec of ``hf:NAME``: a small transformer with initial weights.
+    """The spec of ``hf:NAME``: a small transformer with initial weights, or a repository ``hf:OWNER/NAME``.
 
     Raises:
         CompressionError: transformers is not installed, or the name is none of those known here.
     """
     _package("transformers", name)
+    if repository(name):
+        return hub_spec(name)
     short = name.partition(":")[2]
     if short not in ARCHITECTURES:
-        raise CompressionError(f"unknown model {name!r}: hf: has {', '.join(ARCHITECTURES)}")
+        raise CompressionError(f"unknown model {name!r}: hf: has {', '.join(ARCHITECTURES)}, or OWNER/NAME of the Hub")
     known = ARCHITECTURES[short]
     summary = f"{BLOCKS} blocks of width {WIDTH}, built from its configuration."
     maker = partial(_make_hf, short)

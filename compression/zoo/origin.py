@@ -59,7 +59,7 @@ def weighted(
     if weights == PUBLISHED_WEIGHTS:
         origin = published(name)
         model = zoo.build(name, input, classes)
-        files.load(model, origin.path)
+        files.load(model, origin.path, origin.tensors)
         return Weighted(model.eval(), origin.name, origin.path)
     path = _file(name, input, classes, weights, data)
     if path is None:

@@ -1,4 +1,4 @@
-"""Weights that the makers of torchvision and timm published: from the cache of their packages, else downloaded there.
+"""Weights that were published for a model: from the cache of torchvision, timm or the Hub, else downloaded there.
 
 They are read as any other file of weights, so that nothing in them is run.
 """
@@ -6,25 +6,31 @@ They are read as any other file of weights, so that nothing in them is run.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import torch
+
 from compression import home
 from compression.errors import CompressionError
-
-SAFETENSORS = "model.safetensors"
+from compression.zoo.hub_model import WEIGHTS, repository, tensors
 
 
 class Published(NamedTuple):
-    """A file of published weights, and what it is called: torchvision's name of it, or ``hub:`` and its repository."""
+    """A file of published weights, and what it is called: torchvision's name of it, or ``hub:`` and its repository.
+
+    ``tensors``: by the names that the model has for them, where the file has others.
+    """
 
     name: str
     path: Path
+    tensors: Mapping[str, torch.Tensor] | None = None
 
 
 def published(model: str) -> Published:
-    """The file of the weights published for ``torchvision:NAME`` or ``timm:NAME``, the usual ones of that name.
+    """The file of the weights published for ``torchvision:NAME``, ``timm:NAME`` (the usual ones) or ``hf:OWNER/NAME``.
 
     Raises:
         CompressionError: there are none for this model, or they are neither in the cache nor can be downloaded.
@@ -35,7 +41,11 @@ def published(model: str) -> Published:
             return _torchvision(model, short)
         if package == "timm":
             return _timm(model, short)
-    raise CompressionError(f"weights 'pretrained' are those of torchvision: and timm:, and {model} is none of these")
+        if repository(model):
+            return Published(f"hub:{short}", _from_hub(model, short), tensors(model))
+    raise CompressionError(
+        f"weights 'pretrained' are those of torchvision:, timm: and hf:OWNER/NAME, and {model} is none of these"
+    )
 
 
 def _torchvision(model: str, short: str) -> Published:
@@ -75,19 +85,19 @@ def _from_address(model: str, address: str) -> Path:
     return path
 
 
-def _from_hub(model: str, repository: str) -> Path:
+def _from_hub(model: str, source: str) -> Path:
     """The safetensors of this repository in the cache of huggingface_hub."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
     try:
-        return Path(hf_hub_download(repository, SAFETENSORS, local_files_only=True))
+        return Path(hf_hub_download(source, WEIGHTS, local_files_only=True))
     except EntryNotFoundError:  # not there yet
         pass
     try:
-        return Path(hf_hub_download(repository, SAFETENSORS))
+        return Path(hf_hub_download(source, WEIGHTS))
     except (EntryNotFoundError, HTTPError, OSError) as error:
-        raise _missing(model, repository, Path(constants.HF_HUB_CACHE), error) from error
+        raise _missing(model, source, Path(constants.HF_HUB_CACHE), error) from error
 
 
 def _missing(model: str, source: str, place: Path, error: Exception) -> CompressionError:

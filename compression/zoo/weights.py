@@ -61,8 +61,12 @@ def find(model: str, data: str, input: tuple[int, ...], classes: int) -> Path | 
     return None
 
 
-def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
+def load(
+    module: nn.Module, path: str | Path, tensors: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Load the weights of a file into ``module`` (in place) and return its provenance (empty when it has none).
+
+    ``tensors``: those of the file by the names that the module has for them, where a package calls them otherwise.
 
     safetensors, torch files (read with ``weights_only=True``), in which a wrapper key ``state_dict`` and a prefix
     ``module.`` are accepted, and programs of ``torch.export`` (``.pt2``), of which only the weights are read.
@@ -74,7 +78,7 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CompressionError(f"weights file {path} does not exist")
     is_safe = path.suffix == ".safetensors"
-    given = read(path)
+    given = read(path) if tensors is None else dict(tensors)
     expected = module.state_dict()
     given = {name if name in expected else _inside(name): tensor for name, tensor in given.items()}
     _compare(path, expected, given)

@@ -63,6 +63,7 @@ class Chart {
     this.root = root;
     this.box = root.querySelector(".drawing");
     this.width = 0;
+    this.drawing = Promise.resolve(); // Plotly draws in steps: one drawing begins when the last has ended
     this.watcher = new ResizeObserver(() => {
       if (this.drawn && root.clientWidth !== this.width) this.draw();
     });
@@ -82,20 +83,25 @@ class Chart {
   }
 
   draw() {
-    const { data, layout } = this.figure;
-    this.width = this.root.clientWidth;
     this.drawn = true;
+    this.width = this.root.clientWidth;
+    this.drawing = this.drawing
+      .then(() => this.ended || this.plotly.react(this.box, ...this.dressed()))
+      .catch((error) => console.error(error)); // one figure that fails does not stop the next
+  }
+
+  /** The figure in the page's look and width; "uirevision": what a visitor zoomed to or hid stays so. */
+  dressed() {
+    const { data, layout } = this.figure;
     const template = { layout: merged(themed(this.root), layout.template?.layout) };
-    // "uirevision": what a visitor zoomed to or hid stays so
-    const whole = { ...layout, template, width: this.width, uirevision: "same" };
-    this.plotly.react(this.box, data, whole, this.config);
+    return [data, { ...layout, template, width: this.width, uirevision: "same" }, this.config];
   }
 
   end() {
     this.ended = true;
     this.watcher.disconnect();
     this.themes.disconnect();
-    this.plotly?.purge(this.box);
+    this.drawing.then(() => this.plotly?.purge(this.box));
   }
 }
 

@@ -100,8 +100,7 @@ class Chart {
   end() {
     this.ended = true;
     this.watcher.disconnect();
-    this.themes.disconnect();
-    this.drawing.then(() => this.plotly?.purge(this.box));
+    this.themes.disconnect(); // no Plotly.purge: a drawing that goes on would miss what it takes away
   }
 }
 

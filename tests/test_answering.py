@@ -135,5 +135,5 @@ def test_the_page_shows_the_region_that_is_picked(
 
 
 def test_a_run_of_the_gallery_without_its_model_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = page(root, monkeypatch, "gallery.siren-chelsea.opq-w5-s30")
+    app = page(root, monkeypatch, "gallery.siren-chelsea.opq-w4-s50")
     assert ["to ask" in info.value for info in app.info] == [True]

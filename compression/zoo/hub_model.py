@@ -6,6 +6,7 @@ repository is run: the network is the class of ``transformers`` for the kind of 
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NotRequired
@@ -94,15 +95,13 @@ def tensors(name: str) -> dict[str, torch.Tensor]:
     Raises:
         CompressionError: the files are not there, or not those of such a network.
     """
-    from transformers import AutoModelForImageClassification
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    transformers = _transformers()
+    transformers.utils.logging.disable_progress_bar()
     folder, config = cached(name, WEIGHTS), hub_spec(name).make.args[1]  # type: ignore[attr-defined]
     if folder is None:
         raise CompressionError(f"{name} has no {WEIGHTS} in the cache of the Hub", f"hf download {repository(name)}")
     try:
-        model, report = AutoModelForImageClassification.from_pretrained(
+        model, report = transformers.AutoModelForImageClassification.from_pretrained(
             folder.parent, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             dtype=torch.float32, output_loading_info=True,
         )  # fmt: skip
@@ -119,10 +118,9 @@ def tensors(name: str) -> dict[str, torch.Tensor]:
 
 def _config(name: str, raw: dict[str, Any]) -> Any:
     """The configuration as transformers has it."""
-    with home.optional():
-        from transformers import AutoConfig
+    known = _transformers().AutoConfig
     try:
-        return AutoConfig.for_model(**raw)
+        return known.for_model(**raw)
     except Exception as error:  # whatever transformers and its checks of fields raise
         raise CompressionError(f"{name}: transformers cannot read its {CONFIG}: {_line(error)}") from error
 
@@ -138,8 +136,6 @@ def _preprocess(name: str) -> dict[str, Any]:
 
 def _make(name: str, config: Any, input: tuple[int, ...], classes: int | None) -> nn.Module:
     """The network with initial weights, of which ``forward`` returns the logits alone."""
-    from transformers import AutoModelForImageClassification
-
     changed = type(config).from_dict(config.to_dict())
     changed.num_labels = classes or config.num_labels
     if getattr(changed, "image_size", None) is not None:
@@ -147,7 +143,9 @@ def _make(name: str, config: Any, input: tuple[int, ...], classes: int | None) -
     if hasattr(changed, "num_channels"):
         changed.num_channels = input[0]
     try:
-        model = AutoModelForImageClassification.from_config(changed, trust_remote_code=False, dtype=torch.float32)
+        model = _transformers().AutoModelForImageClassification.from_config(
+            changed, trust_remote_code=False, dtype=torch.float32
+        )
     except Exception as error:  # whatever transformers and its checks of fields raise
         raise CompressionError(f"{name} is no image classifier that transformers can build: {_line(error)}") from error
     return _answering_logits(model)
@@ -163,6 +161,11 @@ def _answering_logits(model: nn.Module) -> nn.Module:
 
     model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
     return model
+
+
+def _transformers() -> Any:
+    with home.optional():
+        return importlib.import_module("transformers")
 
 
 def _line(error: Exception) -> str:

@@ -51,7 +51,7 @@ def test_the_keyboard_is_seen(page: Page, address: str) -> None:
     seen = "document.activeElement.matches('a, button') && getComputedStyle(document.activeElement).outlineStyle"
     for _ in range(4):
         page.keyboard.press("Tab")
-        assert page.evaluate(seen) == "solid"
+        page.wait_for_function(f"({seen}) === 'solid'")
 
 
 def test_a_proxy_may_ask_whether_the_server_answers(address: str) -> None:

@@ -149,6 +149,20 @@ def follow(page: Page, name: str) -> None:
     settled(page, name)
 
 
+def draw(page: Page, path: list[tuple[int, int]]) -> None:
+    """Draw a line through these places, of 280, on the pad for digits."""
+    canvas = page.locator(".pad canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    places = [(box["x"] + x * box["width"] / 280, box["y"] + y * box["height"] / 280) for x, y in path]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -22,10 +22,10 @@ from compression.explain import own_image
 from compression.explain.models import Pair, pair
 from compression.plots import answers
 from compression.runs.folder import RunFolder
-from tests.served import settled, tab
+from tests.served import draw, settled, tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 RUN = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"
 INPUT = (1, 28, 28)
@@ -156,30 +156,16 @@ def test_of_many_classes_the_likeliest_of_either_model_are_drawn() -> None:
     assert [list(bar.x) for bar in drawn.data] == [[25, 75], [90, 10]]
 
 
-def write(page: Page, path: list[tuple[int, int]]) -> None:
-    """Draw a line through these places of 280."""
-    canvas = page.locator(".pad canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    assert box is not None
-    places = [(box["x"] + x * box["width"] / 280, box["y"] + y * box["height"] / 280) for x, y in path]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=6)
-    page.mouse.up()
-
-
 def test_somebody_draws_a_digit(browser: Browser, address: str, tmp_path: Path) -> None:
     with tab(browser) as page:
         page.goto(f"{address}/explain?run=gallery.resnet8-mnist5k.geta&tiles=Your+own")
         settled(page, "explain")
         page.get_by_text("Both models answer as soon as there is a picture").wait_for()
-        write(page, [(90, 60), (180, 60), (185, 70), (140, 220)])
+        draw(page, [(90, 60), (180, 60), (185, 70), (140, 220)])
         page.get_by_text("Both say 7").wait_for()
         page.get_by_role("button", name="Clear").click()
         page.get_by_text("Both models answer as soon as there is a picture").wait_for()
-        write(page, [(140, 50), (140, 230)])
+        draw(page, [(140, 50), (140, 230)])
         page.get_by_text("Both say 1").wait_for()
         page.get_by_text("Picture file", exact=True).click()
         wrong = tmp_path / "digit.png"

@@ -24,7 +24,7 @@ from compression.runs import gallery
 from compression.site import pages, runtime
 from lessons.contents import CONTENTS
 from lessons.published import publish
-from tests.served import static, tab
+from tests.served import draw, static, tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -173,18 +173,6 @@ def test_networks_in_the_page_answer_as_in_onnx_runtime(page: Page, served_site:
         assert np.abs(logits - expected).max() < 1e-4
         powers = np.exp(expected - expected.max(1, keepdims=True))
         assert np.abs(shares - powers / powers.sum(1, keepdims=True)).max() < 1e-4
-
-
-def draw(page: Page, path: list[tuple[int, int]]) -> None:
-    """A line through these places of 280."""
-    box = page.locator(".pad canvas").bounding_box()
-    assert box is not None
-    places = [(box["x"] + x * box["width"] / 280, box["y"] + y * box["height"] / 280) for x, y in path]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=6)
-    page.mouse.up()
 
 
 def test_a_visitor_draws_digits_and_picks_runs(page: Page, served_site: str) -> None:

@@ -104,11 +104,9 @@ def keep_events(folder: Path, target: Path, name: str = "") -> None:
     """
     digest = hashlib.sha256((target / "result.json").read_bytes()).hexdigest()
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    kept = [
-        event | ({"result_sha256": digest} if "result_sha256" in event else {})
-        for event in thinned([json.loads(line) for line in lines])
-    ]
-    text = "".join(_compact(event) + "\n" for event in kept)
+    events = thinned([json.loads(line) for line in lines])
+    vouching = (event | ({"result_sha256": digest} if "result_sha256" in event else {}) for event in events)
+    text = "".join(_compact(event) + "\n" for event in vouching)
     (target / "events.jsonl").write_text(text.replace(folder.name, name or folder.name), encoding="utf-8")
 
 

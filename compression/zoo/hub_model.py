@@ -57,10 +57,7 @@ def hub_spec(name: str) -> ModelSpec:
     Raises:
         CompressionError: it is not in the cache, or no image classifier that transformers knows.
     """
-    file = cached(name, CONFIG)
-    if file is None:
-        raise CompressionError(f"{name} is not in the cache of the Hub", f"hf download {repository(name)}")
-    raw = read_object(file, "configuration", MOST)
+    raw = _written(name)
     known = typed(_CONFIG, raw, f"{CONFIG} of {name}")
     sides = known.get("image_size", SIDE)
     height, width = (sides, sides) if isinstance(sides, int) else (*sides, *sides)[:2]
@@ -97,7 +94,7 @@ def tensors(name: str) -> dict[str, torch.Tensor]:
     """
     transformers = _transformers()
     transformers.utils.logging.disable_progress_bar()
-    folder, config = cached(name, WEIGHTS), hub_spec(name).make.args[1]  # type: ignore[attr-defined]
+    folder, config = cached(name, WEIGHTS), _config(name, _written(name))
     if folder is None:
         raise CompressionError(f"{name} has no {WEIGHTS} in the cache of the Hub", f"hf download {repository(name)}")
     try:
@@ -114,6 +111,14 @@ def tensors(name: str) -> dict[str, torch.Tensor]:
             )
     state: dict[str, torch.Tensor] = model.state_dict()
     return state
+
+
+def _written(name: str) -> dict[str, Any]:
+    """Its configuration as it is written."""
+    file = cached(name, CONFIG)
+    if file is None:
+        raise CompressionError(f"{name} is not in the cache of the Hub", f"hf download {repository(name)}")
+    return read_object(file, "configuration", MOST)
 
 
 def _config(name: str, raw: dict[str, Any]) -> Any:

@@ -52,6 +52,15 @@ export function html(name, attributes = {}, ...children) {
   return element;
 }
 
+/** One of several values; `change` is called with its place. */
+export function options(label, names, change) {
+  const buttons = names.map((name) => html("button", { type: "button" }, name));
+  const press = (place) => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(i === place)));
+  buttons.forEach((button, place) => button.addEventListener("click", () => (press(place), change(place))));
+  press(0);
+  return html("div", { class: "options", role: "group", "aria-label": label }, ...buttons);
+}
+
 /** A marker of a method, `size` pixels wide, around the origin. */
 export function marker(symbol, size, attributes = {}) {
   const radius = size / 2;

@@ -1,7 +1,7 @@
 // A report: builds the page from the JSON in #data. Every name goes in as text (append, textContent), none as markup.
 
 import { bars } from "../components/bars.js";
-import { badge, front, html } from "../components/front.js";
+import { badge, front, html, options } from "../components/front.js";
 
 const COLUMNS = ["Run", "Method", "Packed size", "Smaller", "Score", "Change", "MACs", "BOPs"];
 const STRONG = 0.5; // of a cell: its number is dark on orange, white on blue
@@ -10,15 +10,6 @@ const report = JSON.parse(document.getElementById("data").textContent);
 const section = (title, ...children) => html("section", { class: "part" }, html("h3", {}, title), ...children);
 const caption = (text) => (text ? html("p", { class: "caption" }, text) : null);
 const titled = (run) => [run.name, run.request].filter(Boolean).join(": ");
-
-/** One of several values; `change` is called with its place. */
-function options(label, names, change) {
-  const buttons = names.map((name) => html("button", { type: "button" }, name));
-  const press = (place) => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(i === place)));
-  buttons.forEach((button, place) => button.addEventListener("click", () => (press(place), change(place))));
-  press(0);
-  return html("div", { class: "options", role: "group", "aria-label": label }, ...buttons);
-}
 
 function table(data, name = "") {
   const side = (place) => (data.numeric?.[place] ? { class: "number" } : {});

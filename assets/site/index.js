@@ -1,20 +1,11 @@
 // The first page of the site: the visitor's digit, and the front of every collection of finished runs. Every name goes in as
 // text (append, textContent), none as markup.
 
-import { badge, front, html } from "../components/front.js";
+import { badge, front, html, options } from "../components/front.js";
 import { digits } from "./digits.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 document.getElementById("stopped").remove();
-
-/** One of several values; `change` is called with its place. */
-function options(label, names, change) {
-  const buttons = names.map((name) => html("button", { type: "button" }, name));
-  const press = (place) => buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(i === place)));
-  buttons.forEach((button, place) => button.addEventListener("click", () => (press(place), change(place))));
-  press(0);
-  return html("div", { class: "options", role: "group", "aria-label": label }, ...buttons);
-}
 
 /** The picked run in a few figures, with the way to its report. */
 function card(run, id, verdict, report) {

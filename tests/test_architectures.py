@@ -182,6 +182,5 @@ def test_a_missing_package_is_named(name: str, package: str, monkeypatch: pytest
 
     monkeypatch.setattr(extra.importlib, "import_module", missing)
     extra.timm_spec.cache_clear()
-    extra.hf_spec.cache_clear()
     with pytest.raises(CompressionError, match=f"needs the package {package}: pip install -r requirements-extra.txt"):
         zoo.spec(name)

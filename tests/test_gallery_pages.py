@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from written import finished
 
 from app import names, nav
 from app.gallery import gallery, gallerycards, tour
-from compression import methods
+from compression import cli, methods
 from compression.budget import Budget
 from compression.jobs import export_run as export_job
 from tests.waiting import ended
@@ -250,6 +251,8 @@ def test_a_bundle_is_made_beside_the_gallery(open_page: Open, root: Path) -> Non
     app = open_page("export", run=OTHER)
     assert errors(app) == []
     assert len(app.get("download_button")) >= 2
+    push = shlex.split(app.code[-1].value)
+    assert push[-4:] == ["push", f"{OTHER}.zip", "--to", "OWNER/NAME"] and push[-4] in cli.COMMANDS
     assert fingerprint(gallery.ROOT) == before
 
 

@@ -106,6 +106,29 @@ def test_a_report_has_the_figures_of_the_runs_own_files() -> None:
     )
 
 
+def test_seeds_are_one_mark_at_their_mean_that_the_front_is_made_of(tmp_path: Path) -> None:
+    """The luckiest of three seeds would be the front; their mean is not."""
+    scores, sizes = (0.90, 0.99, 0.93), (4_000, 4_100, 4_500)
+    runs = [
+        finished(tmp_path, score, size, Budget(sparsity=0.5, seed=seed))
+        for seed, (score, size) in enumerate(zip(scores, sizes, strict=True))
+    ]
+    other = finished(tmp_path, 0.95, 4_050, Budget(sparsity=0.3))
+    value = report(collect([*runs, other], tmp_path))
+    chart = next(each for each in value["subjects"][0]["fronts"] if each["field"] == "bytes")
+    first, second, third, mean, alone = sorted(
+        (mark for mark in chart["marks"] if mark["id"]),
+        key=lambda mark: (mark["size"], runs.index(mark["id"]) if mark["id"] in runs else 9),
+    )
+    assert [(mark["id"], mark["x"], round(mark["y"], 6)) for mark in (first, second, third)] == [
+        (run, size, 100 * score) for run, size, score in zip(runs, sizes, scores, strict=True)
+    ]
+    assert (mean["x"], round(mean["y"], 6)) == (sum(sizes) / 3, round(100 * sum(scores) / 3, 6))
+    assert mean["id"] == runs[0] and mean["beaten"] and "mean of 3 seeds" in mean["text"]
+    assert chart["seeds"] == 3 and [point[0] for point in chart["front"]] == [alone["x"]] == [4_050]
+    assert len(value["subjects"][0]["runs"]) == 4
+
+
 def test_cells_of_the_matrix_are_the_differences(tmp_path: Path) -> None:
     value = report(collect([finished(tmp_path)], tmp_path))
     cells = value["subjects"][0]["runs"][0]["classes"]["cells"]
@@ -222,7 +245,7 @@ def test_standard_output_is_the_file_alone(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_one_run_at_several_widths_is_a_line_of_its_models(tmp_path: Path) -> None:
-    run, other = finished(tmp_path, 0.95, 9_000), finished(tmp_path, 0.9, 4_000)
+    run, other = finished(tmp_path, 0.95, 9_000), finished(tmp_path, 0.9, 4_000, Budget(sparsity=0.3))
     path = RunFolder.open(tmp_path, run).result_path
     result = json.loads(path.read_text())
     places = [(3_000, 0.2), (5_000, 0.91), (9_000, 0.95)]  # the first is too far below to be drawn

@@ -195,7 +195,7 @@ def latency(measured: Mapping[str, Any], method: str) -> None:
 
 
 def snippet(run: str, budget: Budget) -> None:
-    """The compressed model in two lines, and the same budget on a model of one's own."""
+    """The compressed model in two lines, the same budget on a model of one's own, and the way to publish it."""
     st.subheader("Load it", anchor=False)
     st.code(code(file_name(run), budget), language="python")
     st.caption(
@@ -203,6 +203,9 @@ def snippet(run: str, budget: Budget) -> None:
         "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction). "
         "Neither runs code of the bundle; reading `model.pt2` can, so it needs `python load.py --trust`."
     )
+    st.caption("As a model repository on the Hugging Face Hub, with its card, for others to load in one line:")
+    push = commands.line("push", file_name(run), "--to", "OWNER/NAME", python=commands.interpreter())
+    st.code(push, language="bash")
 
 
 def code(name: str, budget: Budget) -> str:

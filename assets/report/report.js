@@ -151,10 +151,11 @@ function subject(data) {
   const reading = "Up and to the left is better; the line is the front. Faint: another run costs no more and is at least as good. Pick a point or a row to see its network.";
   const hidden = data.fronts.some((each) => each.hidden) ? " Triangles at the bottom edge: runs whose score is worse still." : "";
   const thin = data.fronts[0].lines.length ? " Thin lines of dots: single runs that are read at several bit-widths." : "";
+  const seeds = data.fronts.some((each) => each.seeds) ? " Small marks: single seeds, around the mark of their mean." : "";
   const costs = options("Cost", data.fronts.map((each) => each.label), along);
   return html(
     "section", { class: "subject" }, html("h2", {}, `${data.metric} against cost${report.subjects.length > 1 ? `: ${data.title}` : ""}`),
-    html("div", { class: "two" }, html("div", {}, costs, chart, caption(reading + hidden + thin)), aside),
+    html("div", { class: "two" }, html("div", {}, costs, chart, caption(reading + hidden + thin + seeds)), aside),
     html("div", { class: "scroll list" }, list), download(csv, "runs"), details,
   );
 }

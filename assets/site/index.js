@@ -32,7 +32,8 @@ function collection({ report, runs, fronts }) {
   const costs = options("Cost", fronts.map((each) => each.label), (at) => ((axis = at), chart.update(fronts[at]), pick(picked)));
   pick(picked);
   const reading = "Up and to the left is better; the line is the front. Faint: another run costs no more and is at least as good. Hover or Tab for a run, click or Enter to pick it.";
-  return html("div", { class: "two" }, html("div", {}, costs, chart, html("p", { class: "caption" }, reading)), aside);
+  const seeds = fronts.some((each) => each.seeds) ? " Small marks: single seeds, around the mark of their mean." : "";
+  return html("div", { class: "two" }, html("div", {}, costs, chart, html("p", { class: "caption" }, reading + seeds)), aside);
 }
 
 /** The section of fronts: a collection is fetched when it is chosen. */

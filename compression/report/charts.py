@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compression.plots import base, confusion, layers, ledger, theme, words
+from compression.plots import base, confusion, layers, ledger, seeds, theme, words
 from compression.plots.axes import AXES, LATENCY
 from compression.plots.candidates import COLLAPSED, Candidate, CandidatesInfo, Mark, candidates_info, verdict
 from compression.plots.layered import LayeredLine, drawn_sizes, lowest
@@ -20,11 +20,12 @@ MOST_CHANGES = 40
 def fronts(candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) -> list[Data]:
     """The front over each cost that is counted, latency aside: that is a fact about one machine.
 
+    Runs that differ in their seed alone are one mark at their mean, so that no lucky seed is the front.
     ``also``: what else the weights of single runs are, at other bit-widths; sizes, so that other costs omit them.
     """
     charts = []
     for axis in AXES.values():
-        info = candidates_info(candidates, axis)
+        info = candidates_info(seeds.fold(candidates, axis.field), axis)
         if axis.field != LATENCY and info.finished:
             charts.append(front(info, candidates, also if axis.field == "bytes" else ()))
     return charts
@@ -33,12 +34,15 @@ def fronts(candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) ->
 def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[LayeredLine] = ()) -> Data:
     """One front: axes with ticks, the line of runs that no other beats, and a mark a run with its sentence.
 
-    Runs that still go on are drawn where they are, paler; they are not on the front.
+    Runs that still go on are drawn where they are, paler; they are not on the front. Of marks that are the mean of
+    several seeds among ``candidates``, each seed is a small one.
     """
     axis, metric = info.axis, info.metric
-    drawn = [*info.finished, *info.live, *info.dense]
+    folded = {run for mark in info.finished for run in mark.members}
+    single = candidates_info([each for each in candidates if each.run in folded], axis).finished
+    drawn = [*info.finished, *info.live, *info.dense, *single]
     top = metric.best(mark.score for mark in drawn)
-    floor = _lowest_live(info, top, info.floor if info.hidden else lowest(also, info.floor, top))
+    floor = _lowest(info, [*info.live, *single], top, info.floor if info.hidden else lowest(also, info.floor, top))
     costs = [*(mark.cost for mark in drawn), *drawn_sizes(also, floor)]
     verdicts = {each.run: verdict(info, each) for each in candidates if info.mark(each.run)}
     methods = dict.fromkeys(mark.method for mark in drawn)
@@ -47,6 +51,7 @@ def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[
         "label": axis.label,
         "alt": info.sentence,
         "hidden": info.hidden,
+        "seeds": len(single),
         "x": {
             "title": f"{axis.title}, logarithmic",
             "range": base.log_range(costs, 0.06),
@@ -64,6 +69,7 @@ def front(info: CandidatesInfo, candidates: Sequence[Candidate], also: Sequence[
         ],
         "marks": [
             *(_star(info, mark) for mark in info.dense),
+            *({**_mark(info, mark, verdicts, floor), "size": DOT, "beaten": False, "opacity": 1} for mark in single),
             *(_mark(info, mark, verdicts, floor) for mark in info.live),
             *(_mark(info, mark, verdicts, floor) for mark in sorted(info.finished, key=lambda mark: not mark.beaten)),
             *(dot for line in also for dot in _dots(line, floor)),
@@ -78,11 +84,12 @@ def look(method: str) -> Data:
     return {"label": style.label, "color": style.color, "symbol": style.symbol}
 
 
-def _lowest_live(info: CandidatesInfo, best: float, floor: float) -> float:
-    """The worst score drawn in its place, lowered by runs that still go on; beside finished ones not by collapsed."""
+def _lowest(info: CandidatesInfo, others: Sequence[Mark], best: float, floor: float) -> float:
+    """The worst score drawn in its place, lowered by runs that still go on and by single seeds; beside finished runs
+    not by collapsed ones."""
     metric = info.metric
     collapsed = metric.goodness(best) - COLLAPSED * metric.span(best)
-    drawn = [mark.score for mark in info.live if not info.finished or metric.goodness(mark.score) >= collapsed]
+    drawn = [mark.score for mark in others if not info.finished or metric.goodness(mark.score) >= collapsed]
     return metric.worst([floor, *drawn])
 
 

@@ -9,7 +9,7 @@ from compression import __version__, methods
 from compression.data import task as task_of
 from compression.errors import CompressionError
 from compression.pack.contents import contents
-from compression.plots import comparison, confusion, layers, ledger, words
+from compression.plots import comparison, confusion, layers, ledger, seeds, words
 from compression.plots.axes import chance
 from compression.plots.candidates import Candidate
 from compression.plots.layered import LayeredLine
@@ -71,8 +71,8 @@ def _candidate(run: str, folder: RunFolder, result: Mapping[str, Any]) -> Candid
     request = methods.get(requested.method).request(requested)
     name = _name(folder, run)
     label = f"{request} ({name})" if name else request
-    ends = result["baseline"], result["final"]
-    return Candidate(run, label, requested.method, *ends, metric=Metric.from_result(result))
+    ends, recipe = (result["baseline"], result["final"]), seeds.recipe(requested.to_dict())
+    return Candidate(run, label, requested.method, *ends, metric=Metric.from_result(result), recipe=recipe)
 
 
 def _precisions(candidate: Candidate, result: Mapping[str, Any]) -> list[LayeredLine]:

@@ -173,3 +173,14 @@ def test_the_dense_model_is_trained_as_long_with_the_same_batches(compare: Modul
     first, second = compare.table([dense, rounded]).splitlines()[2:]
     assert first.endswith("| – | – | – |"), "nothing is compressed"
     assert "–" not in second
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_readme_says_what_the_runs_came_to(path: Path, compare: ModuleType) -> None:
+    """Each mean of test accuracy, of the tries that count now, stands in the section of its collection."""
+    readme = (GALLERY / "README.md").read_text(encoding="utf-8")
+    section = readme.partition(f"\n## {path.parent.name}\n")[2].partition("\n## ")[0]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    means = {tuple(line.split(" | ")[:2]): line.split(" | ")[4] for line in compare.table(rows).splitlines()[2:]}
+    assert means
+    assert {name: mean for name, mean in means.items() if mean.removesuffix(" %").split(" ")[0] not in section} == {}

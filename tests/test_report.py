@@ -114,11 +114,12 @@ def test_seeds_are_one_mark_at_their_mean_that_the_front_is_made_of(tmp_path: Pa
         for seed, (score, size) in enumerate(zip(scores, sizes, strict=True))
     ]
     other = finished(tmp_path, 0.95, 4_050, Budget(sparsity=0.3))
-    value = report(collect([*runs, other], tmp_path))
+    again = finished(tmp_path, 0.80, 9_000, Budget(sparsity=0.5, seed=1))  # the same seed twice is no other seed
+    value = report(collect([*runs, other, again], tmp_path))
     chart = next(each for each in value["subjects"][0]["fronts"] if each["field"] == "bytes")
-    first, second, third, mean, alone = sorted(
+    first, second, third, mean, alone, repeated = sorted(
         (mark for mark in chart["marks"] if mark["id"]),
-        key=lambda mark: (mark["size"], runs.index(mark["id"]) if mark["id"] in runs else 9),
+        key=lambda mark: (mark["size"], [*runs, other, again].index(mark["id"])),
     )
     assert [(mark["id"], mark["x"], round(mark["y"], 6)) for mark in (first, second, third)] == [
         (run, size, 100 * score) for run, size, score in zip(runs, sizes, scores, strict=True)
@@ -126,7 +127,8 @@ def test_seeds_are_one_mark_at_their_mean_that_the_front_is_made_of(tmp_path: Pa
     assert (mean["x"], round(mean["y"], 6)) == (sum(sizes) / 3, round(100 * sum(scores) / 3, 6))
     assert mean["id"] == runs[0] and mean["beaten"] and "mean of 3 seeds" in mean["text"]
     assert chart["seeds"] == 3 and [point[0] for point in chart["front"]] == [alone["x"]] == [4_050]
-    assert len(value["subjects"][0]["runs"]) == 4
+    assert (repeated["id"], repeated["x"], repeated["beaten"]) == (again, 9_000, True)
+    assert len(value["subjects"][0]["runs"]) == 5
 
 
 def test_cells_of_the_matrix_are_the_differences(tmp_path: Path) -> None:

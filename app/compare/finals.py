@@ -106,7 +106,8 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
     if not later:
         return None
     label, same = names.request(info.budget), seeds.recipe(info.budget)
-    return Candidate(info.id, label, info.method, baseline, later[-1], live, recipe=same)
+    seed = info.budget.get("seed")
+    return Candidate(info.id, label, info.method, baseline, later[-1], live, recipe=same, seed=seed)
 
 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:

@@ -99,8 +99,8 @@ def candidate(exhibit: Exhibit, recipe: str = "") -> Candidate | None:
     if exhibit.final is None:
         return None
     label = f"{names.request(exhibit.info.budget)} (gallery: {exhibit.name})"
-    ends = (exhibit.baseline, exhibit.final)
-    return Candidate(exhibit.info.id, label, exhibit.info.method, *ends, recipe=recipe, shipped=True)
+    info, ends = exhibit.info, (exhibit.baseline, exhibit.final)
+    return Candidate(info.id, label, info.method, *ends, recipe=recipe, seed=info.budget.get("seed"), shipped=True)
 
 
 def front_run(exhibit: Exhibit) -> FrontRun:

@@ -18,7 +18,7 @@ COLLAPSED = 0.3  # a score this share of the range below the best finished run i
 class Candidate:
     """One run: its start (``baseline``) and its present point; ``live``: still going, measured on validation.
 
-    ``recipe`` is the same for runs that differ in their seed alone, and ``members`` are those that were folded into
+    ``recipe`` is the same for runs that differ in their ``seed`` alone, and ``members`` are those that were folded into
     this one (:func:`compression.plots.seeds.fold`); ``shipped``: a run of the gallery.
     """
 
@@ -30,6 +30,7 @@ class Candidate:
     live: bool = False
     metric: Metric = ACCURACY
     recipe: str = ""
+    seed: int | None = None
     shipped: bool = False
     members: tuple[Candidate, ...] = ()
 

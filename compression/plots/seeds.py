@@ -22,7 +22,8 @@ def recipe(budget: Mapping[str, Any]) -> str:
 
 
 def fold(candidates: Sequence[Candidate], field: str) -> list[Candidate]:
-    """One candidate for the finished runs of each recipe that have this cost; others stay as they are.
+    """One candidate for the finished runs of each recipe that have this cost; others stay as they are, such as a second
+    run of the same seed.
 
     Its point is the mean of the runs' points (of every number that all of them have), and it has the name of the
     first run.
@@ -49,7 +50,9 @@ def _groups(candidates: Sequence[Candidate], field: str) -> list[list[Candidate]
     groups: dict[str, list[Candidate]] = {}
     for each in candidates:
         same = each.recipe and not each.live and each.point.get(field) is not None
-        groups.setdefault(f"of {each.recipe}" if same else each.run, []).append(each)
+        group = groups.setdefault(f"of {each.recipe}" if same else each.run, [])
+        repeats = each.seed is not None and each.seed in [other.seed for other in group]
+        (groups.setdefault(each.run, []) if repeats else group).append(each)
     return list(groups.values())
 
 

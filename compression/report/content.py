@@ -72,7 +72,9 @@ def _candidate(run: str, folder: RunFolder, result: Mapping[str, Any]) -> Candid
     name = _name(folder, run)
     label = f"{request} ({name})" if name else request
     ends, recipe = (result["baseline"], result["final"]), seeds.recipe(requested.to_dict())
-    return Candidate(run, label, requested.method, *ends, metric=Metric.from_result(result), recipe=recipe)
+    return Candidate(
+        run, label, requested.method, *ends, metric=Metric.from_result(result), recipe=recipe, seed=requested.seed
+    )
 
 
 def _precisions(candidate: Candidate, result: Mapping[str, Any]) -> list[LayeredLine]:

@@ -383,3 +383,6 @@ def test_seeds_are_one_marker_at_their_mean_with_their_spread() -> None:
     assert list(drawn.error_y.array) == [pytest.approx(100 * statistics.stdev(scores)), 0]
     timed = replace(same[1], point={**same[1].point, LATENCY: 1.0})
     assert len(seeds.fold([same[0], timed, same[2]], LATENCY)) == 3, "the timed one stands by itself"
+    numbered = [replace(each, seed=seed) for each, seed in zip(same, (0, 1, 1), strict=True)]
+    assert [[each.run for each in one.members] for one in seeds.fold(numbered, "bytes")] == [["s0", "s1"], []]
+    assert not seeds.repeated(numbered[1:]), "one seed twice is not two seeds"

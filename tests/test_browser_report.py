@@ -95,3 +95,17 @@ def marks(page: Page, download: Path, folder: Path) -> list[object]:
     copy.write_bytes(download.read_bytes())
     opened(page, copy)
     return list(page.locator(".mark[data-id^=gallery]").element_handles())
+
+
+def test_single_seeds_are_marks_around_their_mean(page: Page, tmp_path: Path) -> None:
+    """The small marks pick their own runs; the caption says what they are, and nothing that is not there."""
+    first, second = (f"gallery.resnet20-cifar10jpeg.{name}" for name in ("w4-s39", "w4-s39-seed1"))
+    file = tmp_path / "report.html"
+    assert main(["report", first, second, "--out", str(file)]) == 0
+    opened(page, file)
+    assert page.locator(f'.mark[data-id="{first}"]').count() == 2, "its own mark, and that of the mean"
+    page.locator(f'.mark[data-id="{second}"]').press("Enter")
+    assert page.locator(".card h3").inner_text() == "w4-s39-seed1"
+    page.get_by_text("Small marks: single seeds").wait_for()
+    for absent in ("Triangles at the bottom", "Thin lines of dots"):
+        assert page.get_by_text(absent).count() == 0

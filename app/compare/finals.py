@@ -69,7 +69,7 @@ def compared(infos: Sequence[RunInfo], pair: Pair) -> ComparedRuns:
     store = runlog.store()
     points = {**store.points(*ended, phases=("baseline", "final")), **store.points(*going)}
     candidates = [
-        gallery.candidate(gallery.find(info.id), seeds.recipe(info.budget))
+        gallery.candidate(gallery.find(info.id))
         if gallery.is_gallery(info.id)
         else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
         for info in reversed(runs)
@@ -105,9 +105,8 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
     later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
     if not later:
         return None
-    label, same = names.request(info.budget), seeds.recipe(info.budget)
-    seed = info.budget.get("seed")
-    return Candidate(info.id, label, info.method, baseline, later[-1], live, recipe=same, seed=seed)
+    label = names.request(info.budget)
+    return Candidate(info.id, label, info.method, baseline, later[-1], live, **seeds.identity(info.budget))
 
 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import names, nav
 from compression import data as datasets
+from compression.plots import seeds
 from compression.plots.candidates import Candidate
 from compression.plots.front_data import FrontRun
 from compression.runs import gallery as library
@@ -94,13 +95,13 @@ def request(exhibit: Exhibit) -> str:
     return f"sweep of {runs} runs" if runs else names.request(exhibit.info.budget)
 
 
-def candidate(exhibit: Exhibit, recipe: str = "") -> Candidate | None:
-    """The run as one to choose from on Compare, ``recipe`` that of its seeds; nothing for a sweep."""
+def candidate(exhibit: Exhibit) -> Candidate | None:
+    """The run as one to choose from on Compare; nothing for a sweep."""
     if exhibit.final is None:
         return None
-    label = f"{names.request(exhibit.info.budget)} (gallery: {exhibit.name})"
     info, ends = exhibit.info, (exhibit.baseline, exhibit.final)
-    return Candidate(info.id, label, info.method, *ends, recipe=recipe, seed=info.budget.get("seed"), shipped=True)
+    label = f"{names.request(info.budget)} (gallery: {exhibit.name})"
+    return Candidate(info.id, label, info.method, *ends, **seeds.identity(info.budget), shipped=True)
 
 
 def front_run(exhibit: Exhibit) -> FrontRun:

@@ -61,6 +61,15 @@ export function options(label, names, change) {
   return html("div", { class: "options", role: "group", "aria-label": label }, ...buttons);
 }
 
+/** How to read the fronts of one set of runs, only what is on one of them. */
+export function reading(fronts) {
+  const notes = ["Up and to the left is better; the line is the front. Faint: another run costs no more and is at least as good."];
+  if (fronts.some((each) => each.hidden)) notes.push("Triangles at the bottom edge: runs whose score is worse still.");
+  if (fronts.some((each) => each.lines.length)) notes.push("Thin lines of dots: single runs that are read at several bit-widths.");
+  if (fronts.some((each) => each.seeds)) notes.push("Small marks: single seeds, around the mark of their mean.");
+  return notes.join(" ");
+}
+
 /** A marker of a method, `size` pixels wide, around the origin. */
 export function marker(symbol, size, attributes = {}) {
   const radius = size / 2;

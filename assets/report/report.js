@@ -1,7 +1,7 @@
 // A report: builds the page from the JSON in #data. Every name goes in as text (append, textContent), none as markup.
 
 import { bars } from "../components/bars.js";
-import { badge, front, html, options } from "../components/front.js";
+import { badge, front, html, options, reading } from "../components/front.js";
 
 const COLUMNS = ["Run", "Method", "Packed size", "Smaller", "Score", "Change", "MACs", "BOPs"];
 const STRONG = 0.5; // of a cell: its number is dark on orange, white on blue
@@ -148,14 +148,10 @@ function subject(data) {
   const along = (at) => ((axis = at), chart.update(data.fronts[at]), pick(picked));
   chart.addEventListener("pick", (event) => pick(event.detail.id));
   pick(picked);
-  const reading = "Up and to the left is better; the line is the front. Faint: another run costs no more and is at least as good. Pick a point or a row to see its network.";
-  const hidden = data.fronts.some((each) => each.hidden) ? " Triangles at the bottom edge: runs whose score is worse still." : "";
-  const thin = data.fronts[0].lines.length ? " Thin lines of dots: single runs that are read at several bit-widths." : "";
-  const seeds = data.fronts.some((each) => each.seeds) ? " Small marks: single seeds, around the mark of their mean." : "";
   const costs = options("Cost", data.fronts.map((each) => each.label), along);
   return html(
     "section", { class: "subject" }, html("h2", {}, `${data.metric} against cost${report.subjects.length > 1 ? `: ${data.title}` : ""}`),
-    html("div", { class: "two" }, html("div", {}, costs, chart, caption(reading + hidden + thin + seeds)), aside),
+    html("div", { class: "two" }, html("div", {}, costs, chart, caption(`${reading(data.fronts)} Pick a point or a row to see its network.`)), aside),
     html("div", { class: "scroll list" }, list), download(csv, "runs"), details,
   );
 }

@@ -1,7 +1,7 @@
 // The first page of the site: the visitor's digit, and the front of every collection of finished runs. Every name goes in as
 // text (append, textContent), none as markup.
 
-import { badge, front, html, options } from "../components/front.js";
+import { badge, front, html, options, reading } from "../components/front.js";
 import { digits } from "./digits.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -31,9 +31,8 @@ function collection({ report, runs, fronts }) {
   chart.addEventListener("pick", (event) => pick(event.detail.id));
   const costs = options("Cost", fronts.map((each) => each.label), (at) => ((axis = at), chart.update(fronts[at]), pick(picked)));
   pick(picked);
-  const reading = "Up and to the left is better; the line is the front. Faint: another run costs no more and is at least as good. Hover or Tab for a run, click or Enter to pick it.";
-  const seeds = fronts.some((each) => each.seeds) ? " Small marks: single seeds, around the mark of their mean." : "";
-  return html("div", { class: "two" }, html("div", {}, costs, chart, html("p", { class: "caption" }, reading + seeds)), aside);
+  const note = html("p", { class: "caption" }, `${reading(fronts)} Hover or Tab for a run, click or Enter to pick it.`);
+  return html("div", { class: "two" }, html("div", {}, costs, chart, note), aside);
 }
 
 /** The section of fronts: a collection is fetched when it is chosen. */

@@ -21,6 +21,11 @@ def recipe(budget: Mapping[str, Any]) -> str:
     return json.dumps({**budget, "seed": None}, sort_keys=True)
 
 
+def identity(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """``recipe`` and ``seed`` of a :class:`~compression.plots.candidates.Candidate` with this budget."""
+    return {"recipe": recipe(budget), "seed": budget.get("seed")}
+
+
 def fold(candidates: Sequence[Candidate], field: str) -> list[Candidate]:
     """One candidate for the finished runs of each recipe that have this cost; others stay as they are, such as a second
     run of the same seed.
@@ -50,9 +55,9 @@ def _groups(candidates: Sequence[Candidate], field: str) -> list[list[Candidate]
     groups: dict[str, list[Candidate]] = {}
     for each in candidates:
         same = each.recipe and not each.live and each.point.get(field) is not None
-        group = groups.setdefault(f"of {each.recipe}" if same else each.run, [])
-        repeats = each.seed is not None and each.seed in [other.seed for other in group]
-        (groups.setdefault(each.run, []) if repeats else group).append(each)
+        key = f"of {each.recipe}" if same else each.run
+        repeated = each.seed is not None and each.seed in [other.seed for other in groups.get(key, ())]
+        groups.setdefault(each.run if repeated else key, []).append(each)
     return list(groups.values())
 
 

@@ -71,10 +71,8 @@ def _candidate(run: str, folder: RunFolder, result: Mapping[str, Any]) -> Candid
     request = methods.get(requested.method).request(requested)
     name = _name(folder, run)
     label = f"{request} ({name})" if name else request
-    ends, recipe = (result["baseline"], result["final"]), seeds.recipe(requested.to_dict())
-    return Candidate(
-        run, label, requested.method, *ends, metric=Metric.from_result(result), recipe=recipe, seed=requested.seed
-    )
+    ends, same = (result["baseline"], result["final"]), seeds.identity(requested.to_dict())
+    return Candidate(run, label, requested.method, *ends, metric=Metric.from_result(result), **same)
 
 
 def _precisions(candidate: Candidate, result: Mapping[str, Any]) -> list[LayeredLine]:
